@@ -1,0 +1,67 @@
+# Duologue. `make help` lists what there is. Everything is set up on the first use, into .venv and .venv-ml.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+MODELS ?= tiny
+SPEC ?= examples/campaigns/quickstart.yaml
+
+BIN := .venv/bin
+SLIM := libs/duologue services/campaign services/roleplay services/scoring services/filtering
+ML := libs/duologue services/training
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run up down test lint bench protos lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: setup ## the whole loop on this machine: services up, a campaign run and watched
+	@MODELS=$(MODELS) $(BIN)/duologue up --models $(MODELS)
+	@$(BIN)/duologue run $(SPEC)
+
+up: setup ## start the services in the background
+	@$(BIN)/duologue up --models $(MODELS)
+
+down: ## stop them
+	@test ! -x $(BIN)/duologue || $(BIN)/duologue down
+
+test: setup ## all tests, fast ones first
+	$(BIN)/pytest
+
+lint: .venv/.ready ## format, lint, types, import walls, protos
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	$(BIN)/python protos/breaking.py
+
+bench: setup ## measurements as ratios, into bench/results.json
+	$(BIN)/python bench/roleplay.py
+
+setup: .venv/.ready .venv-ml/.ready
+
+.venv/.ready: requirements/uv.txt requirements/slim.txt $(SLIM:=/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Duologue needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the services into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip sync --quiet --python .venv --require-hashes requirements/slim.txt
+	@$(BIN)/uv pip install --quiet --python .venv --no-deps --no-build-isolation $(SLIM:%=-e %)
+	@touch $@
+
+.venv-ml/.ready: .venv/.ready requirements/ml.txt $(ML:=/pyproject.toml)
+	@test -x .venv-ml/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-ml
+	@echo "Installing training and the local model server into .venv-ml (several GB, once)"
+	@$(BIN)/uv pip sync --quiet --python .venv-ml --require-hashes requirements/ml.txt
+	@$(BIN)/uv pip install --quiet --python .venv-ml --no-deps --no-build-isolation $(ML:%=-e %)
+	@touch $@
+
+protos: .venv/.ready ## generate code from protos/
+	$(BIN)/python protos/generate.py
+
+lock: .venv/.ready ## resolve requirements/*.in again
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/slim.in -o requirements/slim.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/ml.in -o requirements/ml.txt
+	awk '/^[^ ]/ {keep = /^uv==/} keep' requirements/slim.txt > requirements/uv.txt
+
+clean: down ## remove environments, caches and local state
+	rm -rf .venv .venv-ml .duologue .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

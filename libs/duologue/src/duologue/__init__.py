@@ -1,0 +1,1 @@
+"""Duologue: training dialogues for task-oriented agents, by self-talk along workflows."""

@@ -1,0 +1,18 @@
+"""The bus: records on topics, consumer groups, and the loop that works them off. Services know only what is here."""
+
+from duologue.bus.connect import open_bus
+from duologue.bus.record import Bus, Delivery, LeaseLost, Record, Subscription
+from duologue.bus.worker import Poison, RetryPolicy, Transient, Worker
+
+__all__ = [
+    "Bus",
+    "Delivery",
+    "LeaseLost",
+    "Poison",
+    "Record",
+    "RetryPolicy",
+    "Subscription",
+    "Transient",
+    "Worker",
+    "open_bus",
+]

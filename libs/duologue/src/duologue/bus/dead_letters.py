@@ -1,0 +1,69 @@
+"""Listing, showing and replaying what could not be worked with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from duologue.bus.record import Bus, Delivery, Record
+from duologue.bus.worker import ATTEMPT, DEADLINE, FAILED_AT, ORIGIN, REASON
+from duologue.contracts.topics import TOPICS
+
+REPLAYED = "duologue-replayed"
+_REPLAYS = "duologue.dlq.replays"
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that was put aside, and why. `id` names it on the command line: topic/group/partition/offset."""
+
+    id: str
+    topic: str
+    group: str
+    key: str
+    reason: str
+    origin: str
+    failed_at: float
+    replayed: bool
+    delivery: Delivery
+
+
+async def dead_letters(bus: Bus) -> AsyncIterator[DeadLetter]:
+    """All dead letters of all topics and groups, oldest first within each."""
+    existing = set(await bus.topics())
+    replayed = {delivery.record.key async for delivery in bus.read(_REPLAYS)} if _REPLAYS in existing else set()
+    for topic in TOPICS:
+        for group in topic.consumers:
+            name = topic.dead_letters(group)
+            if name not in existing:
+                continue
+            async for delivery in bus.read(name):
+                letter_id = f"{topic.name}/{group}/{delivery.partition}/{delivery.offset}"
+                headers = delivery.record.headers
+                yield DeadLetter(
+                    id=letter_id,
+                    topic=topic.name,
+                    group=group,
+                    key=delivery.record.key,
+                    reason=headers.get(REASON, ""),
+                    origin=headers.get(ORIGIN, ""),
+                    failed_at=float(headers.get(FAILED_AT, "0")),
+                    replayed=letter_id in replayed,
+                    delivery=delivery,
+                )
+
+
+async def replay(bus: Bus, letter: DeadLetter) -> bool:
+    """Give a dead letter to its group again. False, and nothing happens, when that was done before."""
+    if letter.replayed:
+        return False
+    aside = (ATTEMPT, DEADLINE, REASON, FAILED_AT)
+    headers = {name: value for name, value in letter.delivery.record.headers.items() if name not in aside}
+    again = replace(
+        letter.delivery.record,
+        # The group's own retry topic: other groups that read the origin have no business with it.
+        topic=next(topic for topic in TOPICS if topic.name == letter.topic).retry(letter.group),
+        headers={**headers, REPLAYED: letter.id},
+    )
+    await bus.publish([again, Record(_REPLAYS, letter.id, b"")])
+    return True

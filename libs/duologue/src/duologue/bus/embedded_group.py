@@ -1,0 +1,206 @@
+"""Consumer groups of the embedded log: who reads which partition, from where, and what is finished."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from duologue.bus.record import Delivery, LeaseLost, Record
+from duologue.bus.sqlite_log import SqliteLog, append, ensure_topic, read_from
+
+Place = tuple[str, int]
+
+# Another process's records are seen by asking; this process's own wake the subscription at once.
+_POLL_SECONDS = 0.02
+_MAX_POLL_SECONDS = 0.1
+_HEARTBEATS_PER_LEASE = 4
+
+
+@dataclass
+class _Partition:
+    """A partition that this member holds: where it reads on, and what it has handed out."""
+
+    generation: int
+    position: int
+    skip: set[int]
+    in_flight: set[int] = field(default_factory=set)
+    revoked: bool = False
+
+
+class EmbeddedSubscription:
+    """`Subscription` on the embedded log.
+
+    Partitions are leased: a member renews its leases with each heartbeat, gives up what the group's size no longer
+    grants it once that work is finished, and takes what is free. Every lease has a generation; `finish` compares it
+    in the transaction that writes, so a member that was thought dead can't finish what another has taken over.
+    """
+
+    def __init__(self, log: SqliteLog, group: str, topics: tuple[str, ...], member: str, lease_seconds: float) -> None:
+        self._log = log
+        self._group = group
+        self._topics = topics
+        self._member = member
+        self._lease_seconds = lease_seconds
+        self._held: dict[Place, _Partition] = {}
+        self._next_heartbeat = 0.0
+        self._closed = False
+        self._heart: asyncio.Task[None] | None = None
+
+    async def join(self) -> None:
+        await self._heartbeat()
+        self._heart = asyncio.create_task(self._beat(), name=f"heartbeat-{self._member}")
+
+    async def fetch(self, limit: int) -> Sequence[Delivery]:
+        pause = _POLL_SECONDS
+        while not self._closed:
+            if self._heart is not None and self._heart.done():
+                self._heart.result()  # without its heartbeat a member only pretends to be one
+            # Another subscription of this process may clear the event too: that costs one poll, never a record.
+            self._log.changed.clear()
+            deliveries = await self._log.read(lambda connection: self._take(connection, limit))
+            if deliveries:
+                return deliveries
+            try:
+                await asyncio.wait_for(self._log.changed.wait(), pause)
+                pause = _POLL_SECONDS
+            except TimeoutError:
+                pause = min(pause * 1.5, _MAX_POLL_SECONDS)
+        return []
+
+    async def finish(self, delivery: Delivery, outputs: Sequence[Record] = ()) -> None:
+        await self._log.write(lambda connection: self._finish(connection, delivery, outputs))
+        held = self._held.get((delivery.record.topic, delivery.partition))
+        if held is not None and held.generation == delivery.generation:
+            held.in_flight.discard(delivery.offset)
+            if held.revoked and not held.in_flight:
+                await self._heartbeat()  # hand it over now rather than at the next beat
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._log.changed.set()
+        if self._heart is not None:
+            self._heart.cancel()
+        await self._log.write(self._leave)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / _HEARTBEATS_PER_LEASE)
+            await self._heartbeat()
+
+    async def _heartbeat(self) -> None:
+        await self._log.write(self._renew)
+
+    # What follows runs in the log's thread, within a transaction.
+
+    def _take(self, connection: sqlite3.Connection, limit: int) -> list[Delivery]:
+        taken: list[Delivery] = []
+        now = time.time()
+        # Take turns, so that one full partition does not starve the others.
+        for place in list(self._held):
+            held = self._held[place]
+            if held.revoked or len(taken) >= limit:
+                continue
+            for delivery in read_from(connection, *place, held.position, limit - len(taken)):
+                if delivery.record.not_before > now:
+                    break
+                held.position = delivery.offset + 1
+                if delivery.offset in held.skip:
+                    held.skip.discard(delivery.offset)
+                    continue
+                held.in_flight.add(delivery.offset)
+                taken.append(replace(delivery, generation=held.generation))
+            self._held[place] = self._held.pop(place)
+        return taken
+
+    def _finish(self, connection: sqlite3.Connection, delivery: Delivery, outputs: Sequence[Record]) -> None:
+        place = (self._group, delivery.record.topic, delivery.partition)
+        row = connection.execute(
+            "SELECT committed, owner, generation FROM cursor WHERE grp = ? AND topic = ? AND partition = ?", place
+        ).fetchone()
+        if row is None or (row[1], row[2]) != (self._member, delivery.generation):
+            raise LeaseLost(f"{delivery.place} is no longer held by {self._member}")
+        append(connection, outputs)
+        if delivery.offset != row[0]:
+            connection.execute("INSERT OR IGNORE INTO finished VALUES (?, ?, ?, ?)", (*place, delivery.offset))
+            return
+        connection.execute(
+            "UPDATE cursor SET committed = ? WHERE grp = ? AND topic = ? AND partition = ?",
+            (_advance(connection, place, row[0] + 1), *place),
+        )
+
+    def _renew(self, connection: sqlite3.Connection) -> None:
+        if self._closed:
+            return
+        now = time.time()
+        expires = now + self._lease_seconds
+        connection.execute("DELETE FROM member WHERE grp = ? AND expires_at < ?", (self._group, now))
+        connection.execute(
+            "INSERT INTO member VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at",
+            (self._group, self._member, json.dumps(self._topics), expires),
+        )
+        places = [(topic, p) for topic in self._topics for p in range(ensure_topic(connection, topic))]
+        mine = self._share(connection, places)
+        for place in places:
+            if place in self._held:
+                self._keep_or_release(connection, place, place in mine, expires)
+            elif place in mine:
+                self._acquire(connection, place, now, expires)
+
+    def _share(self, connection: sqlite3.Connection, places: list[Place]) -> set[Place]:
+        """The partitions that are this member's by right: every topic's are dealt out to the members in order."""
+        rows = connection.execute("SELECT id, topics FROM member WHERE grp = ? ORDER BY id", (self._group,)).fetchall()
+        mine: set[Place] = set()
+        for topic, partition in places:
+            members = [member for member, topics in rows if topic in json.loads(topics)]
+            if members[partition % len(members)] == self._member:
+                mine.add((topic, partition))
+        return mine
+
+    def _keep_or_release(self, connection: sqlite3.Connection, place: Place, wanted: bool, expires: float) -> None:
+        held = self._held[place]
+        held.revoked = not wanted
+        release = held.revoked and not held.in_flight
+        changed = connection.execute(
+            "UPDATE cursor SET owner = ?, expires_at = ? "
+            "WHERE grp = ? AND topic = ? AND partition = ? AND owner = ? AND generation = ?",
+            ("" if release else self._member, expires, self._group, *place, self._member, held.generation),
+        ).rowcount
+        if release or not changed:  # given up, or taken by another while this process was away
+            del self._held[place]
+
+    def _acquire(self, connection: sqlite3.Connection, place: Place, now: float, expires: float) -> None:
+        key = (self._group, *place)
+        connection.execute("INSERT OR IGNORE INTO cursor VALUES (?, ?, ?, 0, '', 0, 0)", key)
+        committed, owner, generation, lease = connection.execute(
+            "SELECT committed, owner, generation, expires_at FROM cursor WHERE grp = ? AND topic = ? AND partition = ?",
+            key,
+        ).fetchone()
+        if owner and lease > now:
+            return
+        connection.execute(
+            "UPDATE cursor SET owner = ?, generation = ?, expires_at = ? WHERE grp = ? AND topic = ? AND partition = ?",
+            (self._member, generation + 1, expires, *key),
+        )
+        finished = connection.execute(
+            'SELECT "offset" FROM finished WHERE grp = ? AND topic = ? AND partition = ?', key
+        ).fetchall()
+        self._held[place] = _Partition(generation + 1, committed, {offset for (offset,) in finished})
+
+    def _leave(self, connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM member WHERE grp = ? AND id = ?", (self._group, self._member))
+        connection.execute("UPDATE cursor SET owner = '' WHERE grp = ? AND owner = ?", (self._group, self._member))
+
+
+def _advance(connection: sqlite3.Connection, place: tuple[str, str, int], committed: int) -> int:
+    """The lowest offset from `committed` on that is not finished; what is below it needs no row any more."""
+    while connection.execute(
+        'DELETE FROM finished WHERE grp = ? AND topic = ? AND partition = ? AND "offset" = ?', (*place, committed)
+    ).rowcount:
+        committed += 1
+    return committed

@@ -1,0 +1,86 @@
+"""What travels on the bus, and what every bus does with it: the interface that tests/contract holds each backend to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message to publish. Records of a topic with one key keep their order.
+
+    `not_before`: seconds since the epoch; no consumer is given the record earlier. 0: at once.
+    """
+
+    topic: str
+    key: str
+    value: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A record as one member of a consumer group was given it."""
+
+    record: Record
+    partition: int
+    offset: int
+    generation: int = 0
+
+    @property
+    def place(self) -> str:
+        return f"{self.record.topic}/{self.partition}/{self.offset}"
+
+
+class LeaseLost(Exception):
+    """The partition belongs to another member by now: what was to be finished was not, and will be delivered again."""
+
+
+class Subscription(Protocol):
+    """One member of a consumer group.
+
+    Every record of the topics is delivered to some member of the group, again after a crash, until it is finished.
+    Offsets are committed up to the lowest one that is not finished. A member that does not fetch loses nothing: it
+    stays in the group and keeps its partitions.
+    """
+
+    async def fetch(self, limit: int) -> Sequence[Delivery]:
+        """At least one delivery and at most `limit`; waits for the first. Empty once the subscription is closed."""
+        ...
+
+    async def finish(self, delivery: Delivery, outputs: Sequence[Record] = ()) -> None:
+        """Publish `outputs` and mark the delivery as done: both or, with `LeaseLost`, neither. Durable on return."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the group and give the partitions to the others."""
+        ...
+
+
+class Bus(Protocol):
+    """Topics. Safe for concurrent use within one event loop; every process opens its own."""
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Durable when it returns: all of the records, or with an exception none."""
+        ...
+
+    async def subscribe(self, group: str, topics: Sequence[str]) -> Subscription:
+        """Join a consumer group. A new group begins at the oldest record."""
+        ...
+
+    def read(self, topic: str) -> AsyncIterator[Delivery]:
+        """All records that the topic has now, oldest first by partition; no group is involved."""
+        ...
+
+    async def topics(self) -> Sequence[str]:
+        """Names of the topics that exist."""
+        ...
+
+    async def lag(self, group: str, topic: str) -> int:
+        """Records that the group has not committed."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,190 @@
+"""The worker loop: fetch, handle with bounded concurrency, finish; retry what may pass, bury what never will."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from duologue.bus.record import Bus, Delivery, LeaseLost, Record, Subscription
+from duologue.contracts.topics import Topic
+
+log = structlog.get_logger(__name__)
+
+_HANDLED = Counter("duologue_records_total", "Records handled, by what became of them.", ("topic", "group", "outcome"))
+_IN_FLIGHT = Gauge("duologue_records_in_flight", "Records being handled.", ("topic", "group"))
+_SECONDS = Histogram(
+    "duologue_record_seconds",
+    "Time to handle a record.",
+    ("topic", "group"),
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
+)
+
+# Headers of a record that was put aside. Its bytes and its own headers stay as they came.
+ATTEMPT = "duologue-attempt"
+DEADLINE = "duologue-deadline"
+REASON = "duologue-reason"
+ORIGIN = "duologue-origin"
+FAILED_AT = "duologue-failed-at"
+
+
+class Poison(Exception):
+    """This record can never be worked with, as the message says: dead letter."""
+
+
+class Transient(Exception):
+    """This may pass: try again. `retry_after` in seconds, where the one who refused named a time."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When to try again, in seconds: exponential with full jitter, until `deadline` after the first failure."""
+
+    first: float = 0.5
+    longest: float = 60.0
+    deadline: float = 900.0
+
+    def delay(self, attempt: int, jitter: float) -> float:
+        """Before attempt number `attempt` + 1; `jitter` in [0, 1]."""
+        ceiling = min(self.first * 2.0 ** min(attempt - 1, 30), self.longest)
+        return ceiling * (0.5 + 0.5 * jitter)
+
+
+Handle = Callable[[Record], Awaitable[Sequence[Record]]]
+
+
+class Worker:
+    """One member of a group that works off one topic and its retries.
+
+    `handle` turns a record into what it causes; those records and the end of the delivery are written together.
+    At most `concurrency` records are in work, and no more are fetched: a slow handler slows the intake. Records of one
+    key are handled one after the other.
+    """
+
+    def __init__(
+        self, bus: Bus, topic: Topic, group: str, handle: Handle, *, concurrency: int, retry: RetryPolicy
+    ) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._group = group
+        self._handle = handle
+        self._room = asyncio.Event()
+        self._room.set()
+        self._concurrency = concurrency
+        self._retry = retry
+        self._tails: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: asyncio.Future[None] | None = None
+
+    async def run(self, stopping: asyncio.Event, drain_seconds: float) -> None:
+        """Work until `stopping` is set, then finish what is in work, for `drain_seconds` at most.
+
+        Raises what a delivery could not be finished with: a worker that can't write its outcome must not go on.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        topics = (self._topic.name, self._topic.retry(self._group))
+        subscription = await self._bus.subscribe(self._group, topics)
+        intake = asyncio.create_task(self._intake(subscription))
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            first: set[asyncio.Future[Any]] = {intake, stop, self._failure}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.is_set() and self._tasks:
+                await asyncio.wait(self._tasks, timeout=drain_seconds)
+        finally:
+            for task in (intake, stop, *self._tasks):
+                task.cancel()
+            await asyncio.gather(intake, stop, *self._tasks, return_exceptions=True)
+            await subscription.close()
+        if self._failure.done():
+            self._failure.result()
+        if intake.done() and not intake.cancelled():
+            intake.result()
+
+    async def _intake(self, subscription: Subscription) -> None:
+        while True:
+            await self._room.wait()
+            deliveries = await subscription.fetch(self._concurrency - len(self._tasks))
+            if not deliveries:
+                return
+            for delivery in deliveries:
+                self._start(subscription, delivery)
+
+    def _start(self, subscription: Subscription, delivery: Delivery) -> None:
+        key = delivery.record.key
+        task = asyncio.create_task(self._work(subscription, delivery, self._tails.get(key)))
+        self._tails[key] = task
+        self._tasks.add(task)
+        if len(self._tasks) >= self._concurrency:
+            self._room.clear()
+
+        def done(finished: asyncio.Task[None]) -> None:
+            self._tasks.discard(finished)
+            self._room.set()
+            if self._tails.get(key) is finished:
+                del self._tails[key]
+            error = None if finished.cancelled() else finished.exception()
+            if error is not None and self._failure is not None and not self._failure.done():
+                self._failure.set_exception(error)
+
+        task.add_done_callback(done)
+
+    async def _work(self, subscription: Subscription, delivery: Delivery, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        labels = (self._topic.name, self._group)
+        started = time.perf_counter()
+        with _IN_FLIGHT.labels(*labels).track_inprogress():
+            outcome, outputs = await self._attempt(delivery)
+            try:
+                await subscription.finish(delivery, outputs)
+            except LeaseLost as error:
+                log.warning("lease lost", place=delivery.place, reason=str(error))
+                outcome = "lease_lost"
+        _SECONDS.labels(*labels).observe(time.perf_counter() - started)
+        _HANDLED.labels(*labels, outcome).inc()
+
+    async def _attempt(self, delivery: Delivery) -> tuple[str, Sequence[Record]]:
+        """What became of the delivery, and the records to write for it."""
+        record = delivery.record
+        try:
+            return "done", await self._handle(record)
+        except Poison as error:
+            return "dead", [self._dead_letter(delivery, str(error))]
+        except Transient as error:
+            return self._put_off(delivery, str(error), error.retry_after)
+        except Exception as error:
+            # Ours, not the record's: say so with the stack, and treat it as something that a fixed version may solve.
+            log.exception("handler failed", place=delivery.place, key=record.key)
+            return self._put_off(delivery, f"{type(error).__name__}: {error}", 0.0)
+
+    def _put_off(self, delivery: Delivery, reason: str, retry_after: float) -> tuple[str, Sequence[Record]]:
+        headers = delivery.record.headers
+        now = time.time()
+        attempt = int(headers.get(ATTEMPT, "1"))
+        deadline = float(headers.get(DEADLINE) or now + self._retry.deadline)
+        due = now + max(self._retry.delay(attempt, random.random()), retry_after)
+        if due > deadline:
+            return "dead", [self._dead_letter(delivery, f"gave up after {attempt} attempts: {reason}")]
+        log.warning("will retry", place=delivery.place, attempt=attempt, seconds=round(due - now, 2), reason=reason)
+        extra = {ATTEMPT: str(attempt + 1), DEADLINE: str(deadline), REASON: reason}
+        return "retried", [self._aside(delivery, self._topic.retry(self._group), extra, due)]
+
+    def _dead_letter(self, delivery: Delivery, reason: str) -> Record:
+        log.error("dead letter", place=delivery.place, key=delivery.record.key, reason=reason)
+        extra = {REASON: reason, FAILED_AT: str(time.time())}
+        return self._aside(delivery, self._topic.dead_letters(self._group), extra, 0.0)
+
+    def _aside(self, delivery: Delivery, topic: str, extra: dict[str, str], not_before: float) -> Record:
+        headers = {**delivery.record.headers, ORIGIN: delivery.record.headers.get(ORIGIN, delivery.place), **extra}
+        return replace(delivery.record, topic=topic, headers=headers, not_before=not_before)

@@ -1,0 +1,160 @@
+"""Domain objects to messages and back. Whatever comes in from outside is checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from duologue.contracts.v1 import dialogue_pb2 as pb
+from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Role, Split, ToolCall, Turn
+from duologue.core.persona import Persona
+from duologue.core.scores import Scores
+
+T = TypeVar("T")
+
+_ROLES = {Role.CLIENT: pb.ROLE_CLIENT, Role.AGENT: pb.ROLE_AGENT, Role.TOOL: pb.ROLE_TOOL}
+_SPLITS = {Split.TRAINING: pb.SPLIT_TRAINING, Split.EVALUATION: pb.SPLIT_EVALUATION}
+_END_REASONS = {
+    EndReason.COMPLETED: pb.END_REASON_COMPLETED,
+    EndReason.CLIENT_LEFT: pb.END_REASON_CLIENT_LEFT,
+    EndReason.DERAILED: pb.END_REASON_DERAILED,
+    EndReason.TURN_LIMIT: pb.END_REASON_TURN_LIMIT,
+    EndReason.SILENT: pb.END_REASON_SILENT,
+}
+_ROLE_OF = {number: role for role, number in _ROLES.items()}
+_SPLIT_OF = {number: split for split, number in _SPLITS.items()}
+_END_REASON_OF = {number: reason for reason, number in _END_REASONS.items()}
+
+
+class UnreadableMessageError(ValueError):
+    """A message that decodes but says nothing that the domain knows."""
+
+
+def dialogue_to_proto(dialogue: Dialogue) -> pb.Dialogue:
+    return pb.Dialogue(
+        id=dialogue.id,
+        campaign_id=dialogue.campaign_id,
+        round=dialogue.round,
+        split=_SPLITS[dialogue.split],
+        index=dialogue.index,
+        turns=[turn_to_proto(turn) for turn in dialogue.turns],
+        end_reason=_END_REASONS[dialogue.end_reason],
+        provenance=_provenance_to_proto(dialogue.provenance),
+        facts=dialogue.facts,
+    )
+
+
+def dialogue_from_proto(message: pb.Dialogue) -> Dialogue:
+    """Raises `UnreadableMessageError` for a role, split or end reason that this version does not know."""
+    return Dialogue(
+        id=message.id,
+        campaign_id=message.campaign_id,
+        round=message.round,
+        split=split_from_proto(message.split),
+        index=message.index,
+        turns=tuple(_turn_from_proto(turn) for turn in message.turns),
+        end_reason=_known(_END_REASON_OF, message.end_reason, "end reason"),
+        provenance=_provenance_from_proto(message.provenance),
+        facts=dict(message.facts),
+    )
+
+
+def turn_to_proto(turn: Turn) -> pb.Turn:
+    message = pb.Turn(
+        role=_ROLES[turn.role],
+        text=turn.text,
+        node=turn.node,
+        instruction=turn.instruction,
+        decisions=[
+            pb.Decision(question=item.question, answer=item.answer, probabilities=item.probabilities)
+            for item in turn.decisions
+        ],
+        repairs=turn.repairs,
+        prompt_tokens=turn.prompt_tokens,
+        completion_tokens=turn.completion_tokens,
+        seconds=turn.seconds,
+    )
+    if turn.call is not None:
+        call = turn.call
+        message.call.CopyFrom(
+            pb.ToolCall(name=call.name, arguments=call.arguments, outcome=call.outcome, returns=call.returns)
+        )
+    return message
+
+
+def _turn_from_proto(message: pb.Turn) -> Turn:
+    call = message.call
+    return Turn(
+        role=_known(_ROLE_OF, message.role, "role"),
+        text=message.text,
+        node=message.node,
+        instruction=message.instruction,
+        decisions=tuple(Decision(item.question, item.answer, dict(item.probabilities)) for item in message.decisions),
+        call=ToolCall(call.name, dict(call.arguments), call.outcome, dict(call.returns))
+        if message.HasField("call")
+        else None,
+        repairs=tuple(message.repairs),
+        prompt_tokens=message.prompt_tokens,
+        completion_tokens=message.completion_tokens,
+        seconds=message.seconds,
+    )
+
+
+_PROVENANCE_FIELDS = tuple(Provenance.__dataclass_fields__)
+
+
+def _provenance_to_proto(provenance: Provenance) -> pb.Provenance:
+    return pb.Provenance(**{name: getattr(provenance, name) for name in _PROVENANCE_FIELDS})
+
+
+def _provenance_from_proto(message: pb.Provenance) -> Provenance:
+    return Provenance(**{name: getattr(message, name) for name in _PROVENANCE_FIELDS})
+
+
+def scores_to_proto(scores: Scores) -> pb.Scores:
+    fields: dict[str, Any] = {**scores.as_dict(), "nodes": [node or "" for node in scores.nodes]}
+    return pb.Scores(**fields)
+
+
+def scores_from_proto(message: pb.Scores) -> Scores:
+    return Scores(
+        words=message.words,
+        ngrams=message.ngrams,
+        subgoals_absolute=message.subgoals_absolute,
+        subgoals_relative=message.subgoals_relative,
+        subgoals_branch=message.subgoals_branch,
+        ended=message.ended,
+        success=message.success,
+        nodes=tuple(node or None for node in message.nodes),
+        repeats=message.repeats,
+        role_leaks=message.role_leaks,
+        character_client=message.character_client if message.HasField("character_client") else None,
+        character_agent=message.character_agent if message.HasField("character_agent") else None,
+    )
+
+
+def persona_to_proto(persona: Persona) -> pb.Persona:
+    return pb.Persona(id=persona.id, character=persona.character, description=persona.description)
+
+
+def persona_from_proto(message: pb.Persona) -> Persona:
+    """Raises `UnreadableMessageError` for a persona without a character or description."""
+    try:
+        return Persona(id=message.id, character=message.character, description=message.description)
+    except ValueError as error:
+        raise UnreadableMessageError(f"persona {message.id!r}: {error}") from error
+
+
+def split_to_proto(split: Split) -> pb.Split.ValueType:
+    return _SPLITS[split]
+
+
+def split_from_proto(number: int) -> Split:
+    return _known(_SPLIT_OF, number, "split")
+
+
+def _known(table: Mapping[Any, T], number: int, noun: str) -> T:
+    try:
+        return table[number]
+    except KeyError:
+        raise UnreadableMessageError(f"unknown {noun} {number}") from None

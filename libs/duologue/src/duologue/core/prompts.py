@@ -1,0 +1,111 @@
+"""What client, agent and manager are asked: the prompts of structured self-talk (METHOD: structured prompting).
+
+Prompts are built prefix-first: what never changes stands first, the history grows in the middle, and the instruction
+of the turn comes last, so that a model server's prefix cache hits. Change a wording: change `PROMPTS_VERSION`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from duologue.core.dialogue import Role
+from duologue.core.persona import Persona
+from duologue.core.scores import Utterance
+from duologue.core.workflow import Intention, SayNode, Workflow, fill
+
+PROMPTS_VERSION = "1"
+
+# A model that goes on past its turn writes the other side's name next.
+STOP = ("\nClient:", "\nAgent:", "Client:", "Agent:")
+
+
+class Message(TypedDict):
+    """One message of a chat prompt, as OpenAI-compatible servers take it."""
+
+    role: str
+    content: str
+
+
+def agent_prompt(workflow: Workflow, history: Sequence[Utterance], instruction: str) -> list[Message]:
+    """The agent's prompt for its next turn. `instruction` is "" or what `say_now` and its like return."""
+    system = (
+        f"You are {workflow.agent.role}. {workflow.agent.persona} "
+        "You talk to a client. Be brief. Say goodbye only once, at the end."
+    )
+    return _prompt(system, history, speaker=Role.AGENT, instruction=instruction)
+
+
+def client_prompt(
+    workflow: Workflow, persona: Persona, intention: Intention, history: Sequence[Utterance]
+) -> list[Message]:
+    """The client's prompt for its next turn. The client knows its own facts and nothing of the workflow."""
+    facts = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in intention.facts.items())
+    system = (
+        f"You are {persona.character}. {persona.description} "
+        f"Your intention is to talk to {workflow.agent.role} to {intention.goal}. "
+        + (f"Facts: {facts}. " if facts else "")
+        + "Be brief. Say goodbye only once, at the end."
+    )
+    return _prompt(system, history, speaker=Role.CLIENT, instruction="")
+
+
+def _prompt(system: str, history: Sequence[Utterance], speaker: Role, instruction: str) -> list[Message]:
+    messages: list[Message] = [{"role": "system", "content": system}]
+    for turn in history:
+        if turn.role is Role.TOOL:
+            continue
+        role = "assistant" if turn.role is speaker else "user"
+        messages.append({"role": role, "content": turn.text})
+    # Chat templates want a user message first and last; the instruction rides on it, where no prefix is spoilt.
+    if messages[-1]["role"] != "user":
+        messages.append({"role": "user", "content": ""})
+    if instruction:
+        last = messages[-1]["content"]
+        messages[-1] = {"role": "user", "content": f"{last}\n[{instruction}]" if last else f"[{instruction}]"}
+    return messages
+
+
+def say_now(text: str) -> str:
+    return f"Say now: {text}"
+
+
+def ask_again(text: str) -> str:
+    """When the client's reply fits no edge: answer, then ask again."""
+    return f"Answer briefly, then ask again: {text}"
+
+
+def manager_state(history: Sequence[Utterance]) -> str:
+    """What the workflow manager looks at: the last exchange."""
+    names = {Role.AGENT: "Agent", Role.CLIENT: "Client"}
+    return "\n".join(f"{names[turn.role]}: {turn.text}" for turn in history[-2:] if turn.role in names)
+
+
+def manager_questions(workflow: Workflow, node: SayNode, facts: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """All questions about the client's last reply, for one request of typed decisions.
+
+    `reply` is a choice among the node's edges (left out where there is one), `applies` whether any does, `aside` which
+    anytime node (left out where none has wordings), `ended` whether the conversation is over.
+    """
+    questions: dict[str, dict[str, Any]] = {}
+    replies = {
+        edge_id: fill(reply.examples[0], facts) if reply.examples else "any answer to the question"
+        for edge_id, reply in node.replies.items()
+    }
+    if len(replies) > 1:
+        questions["reply"] = {"type": "choice", "instructions": "Which reply is the client's?", "criteria": replies}
+    questions["applies"] = {"type": "noul", "instructions": "Does the client answer the agent?"}
+    asides = {name: anytime.when[0] for name, anytime in workflow.anytime.items() if anytime.when}
+    if len(asides) > 1:
+        questions["aside"] = {"type": "choice", "instructions": "What does the client want?", "criteria": asides}
+    questions["ended"] = {"type": "noul", "instructions": "Is the conversation over?"}
+    return questions
+
+
+def consistency_state(character: str, description: str) -> str:
+    return f"Character: {character}. {description}"
+
+
+def consistency_question(text: str) -> dict[str, Any]:
+    """Whether one utterance fits the character."""
+    return {"type": "noul", "instructions": f'Does this fit the character? "{text}"'}

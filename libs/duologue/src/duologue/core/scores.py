@@ -1,0 +1,168 @@
+"""What is measured of one dialogue against its workflow, without any model (METHOD: scores)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from duologue.core.dialogue import Role
+from duologue.core.text import Vocabulary, ngrams, rouge_l, tokenize
+from duologue.core.workflow import PLACEHOLDER, EndNode, Workflow, fill
+
+# Ulmer et al. 2024, section 3.3: an edge is taken when ROUGE-L F1 with the next reference is above this.
+STEP_THRESHOLD = 0.33
+
+_ROLE_MARK = re.compile(r"(?:^|\s)(?:client|agent|user|assistant|customer)\s*:", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """The little of a turn that scoring looks at."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of one dialogue.
+
+    words, ngrams: unique words, unique n-grams (n from 1 to 5, within an utterance) of client and agent.
+    subgoals_absolute: spoken nodes passed in order. subgoals_relative: that over the longest path, in [0, 1].
+    subgoals_branch: that over the length of the branch the client chose, in [0, 1].
+    ended: the agent said one of the workflow's endings. success: it got to a successful one by walking the graph.
+    nodes: for each agent turn the node that it performed, or None.
+    repeats: times that a node was performed again with no declared loop in between.
+    role_leaks: utterances that write the other side's turn.
+    character_client, character_agent: mean probability of being in character, in [0, 1]; None when not asked.
+    """
+
+    words: int
+    ngrams: int
+    subgoals_absolute: int
+    subgoals_relative: float
+    subgoals_branch: float
+    ended: bool
+    success: bool
+    nodes: tuple[str | None, ...]
+    repeats: int
+    role_leaks: int
+    character_client: float | None = None
+    character_agent: float | None = None
+
+    def metric(self, name: str) -> float | None:
+        """A metric by its name, as a number; booleans count 0 and 1."""
+        value = getattr(self, name)
+        return None if value is None else float(value)
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def score_dialogue(turns: Sequence[Utterance], workflow: Workflow, facts: Mapping[str, str] | None = None) -> Scores:
+    """Score a dialogue. `facts` fill the placeholders of the references; without them placeholders are left out."""
+    references = _References(workflow, facts or {})
+    spoken = [turn.text for turn in turns if turn.role is not Role.TOOL]
+    said = [references.vocabulary.encode(turn.text) for turn in turns if turn.role is Role.AGENT]
+    walk = _walk(said, workflow, references)
+    nodes = _performed(said, workflow, references)
+    tokens = [tokenize(text) for text in spoken]
+    reached = workflow.nodes.get(walk[-1]) if walk else None
+    steps = len(set(walk))
+    return Scores(
+        words=len({word for utterance in tokens for word in utterance}),
+        ngrams=len({gram for utterance in tokens for gram in ngrams(utterance)}),
+        subgoals_absolute=steps,
+        subgoals_relative=relative_depth(steps, workflow),
+        subgoals_branch=branch_depth(walk, workflow),
+        ended=any(isinstance(workflow.nodes.get(name or ""), EndNode) for name in nodes),
+        success=isinstance(reached, EndNode) and reached.outcome == "success",
+        nodes=nodes,
+        repeats=_repeats(nodes, workflow),
+        role_leaks=sum(bool(_ROLE_MARK.search(text)) for text in spoken),
+    )
+
+
+def relative_depth(steps: int, workflow: Workflow) -> float:
+    """Share of the workflow that the agent got through, in [0, 1] (Ulmer et al. 2024, section 3.3).
+
+    `steps` counts nodes passed in order; the denominator is the longest path, so short branches score low: see
+    `branch_depth` for the share of the branch that the client chose.
+    """
+    return min(steps / workflow.longest_path, 1.0)
+
+
+def branch_depth(walk: Sequence[str], workflow: Workflow) -> float:
+    """Share of the chosen branch that the agent got through, in [0, 1].
+
+    The branch is the walked nodes and then the longest way on from the last of them; 1 at an end.
+    """
+    steps = len(set(walk))
+    ahead = workflow.depth_to_end[walk[-1]] - 1 if walk else workflow.longest_path
+    return steps / (steps + ahead) if steps else 0.0
+
+
+class _References:
+    """Reference texts of the spoken and anytime nodes, encoded with a vocabulary of their own."""
+
+    def __init__(self, workflow: Workflow, facts: Mapping[str, str]) -> None:
+        self.vocabulary = Vocabulary()
+        self.encoded = {
+            name: self.vocabulary.encode(PLACEHOLDER.sub(" ", fill(node.text, facts)))
+            for name, node in (*workflow.spoken.items(), *workflow.anytime.items())
+        }
+
+
+def _walk(said: Sequence[str], workflow: Workflow, references: _References) -> list[str]:
+    """Nodes passed in order: an utterance takes the edge to the next reference that it is closest to, or none."""
+    walk: list[str] = []
+    candidates: Sequence[str] = workflow.entry
+    for utterance in said:
+        closest = _closest(utterance, candidates, references)
+        if closest is not None:
+            walk.append(closest)
+            candidates = workflow.spoken_after[closest]
+    return walk
+
+
+def _closest(utterance: str, candidates: Sequence[str], references: _References) -> str | None:
+    """The candidate with the highest ROUGE-L F1 above the threshold; the first of equals."""
+    best, best_score = None, STEP_THRESHOLD
+    for name in candidates:
+        score = rouge_l(utterance, references.encoded[name])
+        if score > best_score:
+            best, best_score = name, score
+    return best
+
+
+def _performed(said: Sequence[str], workflow: Workflow, references: _References) -> tuple[str | None, ...]:
+    """For each agent utterance the node whose reference it is closest to, wherever the walk stands.
+
+    Where references are alike, a node that may come next is preferred. People skip and go back; the walk doesn't.
+    """
+    everywhere = list(references.encoded)
+    position: str | None = None
+    performed: list[str | None] = []
+    for utterance in said:
+        ahead = workflow.spoken_after[position] if position is not None else workflow.entry
+        name = _closest(utterance, [*ahead, *everywhere], references)
+        performed.append(name)
+        if name in workflow.spoken:
+            position = name
+    return tuple(performed)
+
+
+def _repeats(nodes: Sequence[str | None], workflow: Workflow) -> int:
+    """Times that a spoken node came again although no way leads from the node before back to it."""
+    repeats = 0
+    seen: set[str] = set()
+    position: str | None = None
+    for name in nodes:
+        if name is None or name not in workflow.spoken:
+            continue
+        if name in seen and (position is None or name not in workflow.spoken_after[position]):
+            repeats += 1
+        seen.add(name)
+        position = name
+    return repeats

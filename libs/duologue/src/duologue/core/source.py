@@ -1,0 +1,146 @@
+"""YAML text that remembers on which line everything stands, so that errors can name it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from duologue.core.problems import InvalidInput, Problem, did_you_mean
+
+Path = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+# A list of aliases of aliases grows without bound when it is expanded; no file of ours needs one.
+_MAX_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Parsed YAML: the plain `data`, and the line (from 1) of every key and list item by its path."""
+
+    file: str
+    data: Any
+    lines: dict[Path, int]
+
+    def line(self, path: Sequence[str | int]) -> int:
+        """The line of `path`, or of its closest parent that has one."""
+        at = tuple(path)
+        while at and at not in self.lines:
+            at = at[:-1]
+        return self.lines.get(at, 1)
+
+    def problem(self, path: Sequence[str | int], message: str, fix: str = "") -> Problem:
+        return Problem(self.file, self.line(path), message, fix)
+
+
+def parse_yaml(text: str, file: str) -> Source:
+    """Parse one YAML document of plain values.
+
+    Raises `InvalidInput` for YAML that is broken, repeats a key, or uses tags and aliases.
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise InvalidInput([Problem(file, 0, f"the file has more than {_MAX_CHARACTERS:,} characters")])
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise InvalidInput([Problem(file, 0, "YAML aliases (*name) are not supported", "Write the value out.")])
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            builder = _Builder(file, loader)
+            data = builder.build(root, ()) if root is not None else None
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise InvalidInput([Problem(file, line, f"not valid YAML: {error.problem}")]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidInput([Problem(file, 0, f"not valid YAML: {error}")]) from None
+    if builder.problems:
+        raise InvalidInput(builder.problems)
+    return Source(file, data, builder.lines)
+
+
+class _Builder:
+    def __init__(self, file: str, loader: yaml.SafeLoader) -> None:
+        self.file = file
+        self.loader = loader
+        self.lines: dict[Path, int] = {}
+        self.problems: list[Problem] = []
+
+    def build(self, node: yaml.Node, path: Path) -> Any:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
+        # `yes`, `no`, `on` and `off` are words in dialogues far more often than they are booleans.
+        if node.tag == "tag:yaml.org,2002:bool" and node.value.lower() not in ("true", "false"):
+            return node.value
+        return self.loader.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            line = key_node.start_mark.line + 1
+            if key in mapping:
+                first = self.lines[(*path, key)]
+                self.problems.append(
+                    Problem(self.file, line, f'"{key}" is defined twice', f"It stands on line {first} too: rename one.")
+                )
+                continue
+            self.lines[(*path, key)] = line
+            mapping[key] = self.build(value_node, (*path, key))
+        return mapping
+
+
+def validate(model: type[Model], source: Source) -> Model:
+    """Build `model` from a source; raises `InvalidInput` with file, line, field and fix for each error."""
+    if not isinstance(source.data, dict):
+        raise InvalidInput([Problem(source.file, 1, "expected a mapping of fields", f"See the {model.__name__} docs.")])
+    try:
+        return model.model_validate(source.data)
+    except ValidationError as error:
+        raise InvalidInput(_problem_of(model, source, item) for item in error.errors(include_url=False)) from None
+
+
+def _problem_of(model: type[BaseModel], source: Source, error: Any) -> Problem:
+    path = _path_in(source.data, error["loc"])
+    field = ".".join(map(str, path)) or "the file"
+    if error["type"] == "missing":
+        return source.problem(path, f"{field} is missing", f"Add `{path[-1]}:` here.")
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, path[:-1])
+        return source.problem(path, f"{field} is not a known field", did_you_mean(str(path[-1]), known))
+    value = error.get("input")
+    got = f" (got {value!r})" if isinstance(value, (str, int, float, bool)) else ""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return source.problem(path, f"{field}: {message}{got}")
+
+
+def _path_in(data: Any, location: Sequence[str | int]) -> Path:
+    """The location without the steps that pydantic adds for union members, which are not in the file."""
+    path: list[str | int] = []
+    for index, step in enumerate(location):
+        if isinstance(data, dict) and step in data:
+            data = data[step]
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        elif index < len(location) - 1:
+            continue
+        path.append(step)
+    return tuple(path)
+
+
+def _fields_at(model: type[BaseModel], path: Path) -> list[str]:
+    """Names that may stand at `path`, where that is a plain nested model; else none."""
+    current: Any = model
+    for step in path:
+        field = getattr(current, "model_fields", {}).get(step)
+        current = field.annotation if field is not None else None
+    fields = getattr(current, "model_fields", {})
+    return [info.alias or name for name, info in fields.items()]

@@ -1,0 +1,64 @@
+"""Does a model server answer, and does it have the model? Said within seconds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from duologue.models.chat import ChatModel, Sampling
+from duologue.models.decisions import DecisionModel
+from duologue.models.server import Endpoint, ModelRefused, ModelServer, ModelUnavailable
+
+# A server that loads a model on demand needs longer than one that has it; more than this nobody waits for.
+CHECK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class ModelCheck:
+    """One part's server. `problem` is empty when it answers, else what is wrong and how to mend it."""
+
+    part: str
+    url: str
+    model: str
+    problem: str
+    seconds: float
+
+
+async def check_chat(part: str, endpoint: Endpoint) -> ModelCheck:
+    """Ask for one token of chat."""
+    return await _check(part, endpoint, decide=False)
+
+
+async def check_decisions(part: str, endpoint: Endpoint) -> ModelCheck:
+    """Ask one yes/no question."""
+    return await _check(part, endpoint, decide=True)
+
+
+async def _check(part: str, endpoint: Endpoint, *, decide: bool) -> ModelCheck:
+    started = time.perf_counter()
+    patient = endpoint.model_copy(
+        update={"attempts": 1, "timeout_seconds": min(endpoint.timeout_seconds, CHECK_SECONDS)}
+    )
+    problem = ""
+    async with ModelServer(patient) as server:
+        try:
+            if decide:
+                question = {"ok": {"type": "noul", "instructions": "Is this a greeting?"}}
+                await DecisionModel(server).ask("Hello.", question)
+            else:
+                await ChatModel(server).complete(
+                    [{"role": "user", "content": "Hello."}], Sampling(temperature=0.0, max_tokens=1)
+                )
+        except ModelRefused as error:
+            problem = f"{error}\n    {_advice(error.status, part)}"
+        except ModelUnavailable as error:
+            problem = f"{error}\n    Start the server, or set models.{part}.url to where it listens."
+    return ModelCheck(part, endpoint.url, endpoint.model, problem, time.perf_counter() - started)
+
+
+def _advice(status: int, part: str) -> str:
+    if status in (401, 403):
+        return f"Set models.{part}.api_key."
+    if status == 404:
+        return f"The server does not know the path or the model: check models.{part}.url and models.{part}.model."
+    return f"Check models.{part}.model."

@@ -1,0 +1,149 @@
+"""Settings from the environment and a file, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from duologue.bus import RetryPolicy
+
+PREFIX = "DUOLOGUE_"
+FILE_VARIABLE = "DUOLOGUE_CONFIG"
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BusSettings(Section):
+    """The bus between the services."""
+
+    url: str = Field("sqlite:///.duologue/bus.db", description="sqlite:///path: the embedded log of one machine.")
+    retry_first_seconds: float = Field(0.5, gt=0, le=3600, description="Pause before the second attempt; it doubles.")
+    retry_longest_seconds: float = Field(60.0, gt=0, le=86_400, description="Longest pause between attempts.")
+    retry_deadline_seconds: float = Field(
+        900.0, gt=0, le=604_800, description="From the first failure to the dead letters."
+    )
+
+    @property
+    def retry(self) -> RetryPolicy:
+        return RetryPolicy(self.retry_first_seconds, self.retry_longest_seconds, self.retry_deadline_seconds)
+
+
+class GrpcSettings(Section):
+    """Where the service answers questions."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: int = Field(0, ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")
+
+
+class MetricsSettings(Section):
+    """Where Prometheus finds the service's metrics, under /metrics."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: int = Field(0, ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")
+
+
+class DatabaseSettings(Section):
+    """State in SQL."""
+
+    url: str = Field(description="As SQLAlchemy takes it: sqlite:///path, postgresql+psycopg://user@host/name.")
+
+
+class ArtifactSettings(Section):
+    """Datasets, adapters, workflows and reports."""
+
+    url: str = Field(".duologue/artifacts", description="A folder, or an fsspec URL such as s3://bucket/prefix.")
+
+
+class LogSettings(Section):
+    """Logs go to standard error, one event a line."""
+
+    format: str = Field("text", pattern="^(text|json)$", description="text for people, json for collectors.")
+    level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least severity that is shown.")
+
+
+class ServiceSettings(BaseSettings):
+    """Settings that all services share. A service's own come beside them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    bus: BusSettings = BusSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+    drain_seconds: float = Field(25.0, ge=0, le=3600, description="For finishing what is in work after SIGTERM.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        file = os.environ.get(FILE_VARIABLE)
+        sources = (init_settings, env_settings)
+        return (*sources, YamlConfigSettingsSource(settings_cls, file)) if file else sources
+
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+def load_settings(kind: type[Settings], arguments: list[str] | None = None) -> Settings:
+    """The settings of a service; with `--print-settings` they are printed, secrets hidden, and the process ends.
+
+    Ends the process with status 2 and the field's name when a setting is wrong.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    unknown = [argument for argument in arguments if argument != "--print-settings"]
+    if unknown:
+        _refuse(f"unknown argument {unknown[0]!r}; a service takes --print-settings only, all else are settings")
+    file = os.environ.get(FILE_VARIABLE)
+    if file and not Path(file).is_file():
+        _refuse(f"{FILE_VARIABLE} names {file}, which is not a file")
+    try:
+        settings = kind()
+    except ValidationError as error:
+        _refuse("\n".join(_explain(item) for item in error.errors(include_url=False)))
+    except yaml.YAMLError as error:
+        _refuse(f"{file} is not valid YAML: {error}")
+    if arguments:
+        print(yaml.safe_dump(_shown(settings.model_dump()), sort_keys=False), end="")
+        raise SystemExit(0)
+    return settings
+
+
+def _refuse(message: str) -> Any:
+    print(message, file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _explain(error: Any) -> str:
+    path = [str(step) for step in error["loc"]]
+    variable = PREFIX + "__".join(path).upper()
+    return f"setting {'.'.join(path)} (or {variable}): {error['msg']}"
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(item) for item in value]
+    return "********" if isinstance(value, SecretStr) else value

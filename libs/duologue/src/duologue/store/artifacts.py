@@ -1,0 +1,77 @@
+"""Artifacts: datasets, adapters, workflows, reports. A folder, S3 or GCS, by fsspec."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import fsspec
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """Where an artifact lies, relative to the store, and the SHA-256 of its bytes (of a folder: of its listing)."""
+
+    uri: str
+    sha256: str
+
+
+class ArtifactDamaged(Exception):
+    """The bytes are not those that were written."""
+
+
+class ArtifactStore:
+    """Write-once files below one root. What can be read is whole: files get their name when they are complete."""
+
+    def __init__(self, root: str) -> None:
+        """`root`: a folder or an fsspec URL such as s3://bucket/prefix."""
+        self._fs, self._root = fsspec.core.url_to_fs(root)
+
+    def local_path(self, uri: str) -> Path | None:
+        """The artifact as a local path, where the store is a local folder."""
+        local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
+        return Path(self._at(uri)) if local else None
+
+    def write(self, uri: str, data: bytes) -> StoredArtifact:
+        """Write a file; the same again changes nothing."""
+        target = self._at(uri)
+        temporary = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
+        self._fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+        try:
+            self._fs.pipe_file(temporary, data)
+            self._fs.mv(temporary, target)
+        finally:
+            if self._fs.exists(temporary):
+                self._fs.rm(temporary)
+        return StoredArtifact(uri, hashlib.sha256(data).hexdigest())
+
+    def write_folder(self, uri: str, source: Path) -> StoredArtifact:
+        """Copy a local folder. Its hash is that of the sorted lines `sha256  name`."""
+        lines = []
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            name = path.relative_to(source).as_posix()
+            stored = self.write(f"{uri}/{name}", path.read_bytes())
+            lines.append(f"{stored.sha256}  {name}")
+        return StoredArtifact(uri, hashlib.sha256("\n".join(lines).encode()).hexdigest())
+
+    def read(self, uri: str, sha256: str = "") -> bytes:
+        """The bytes of a file. Raises FileNotFoundError, or `ArtifactDamaged` when they don't have the given hash."""
+        data: bytes = self._fs.cat_file(self._at(uri))
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise ArtifactDamaged(f"{uri} does not have the SHA-256 {sha256} that it was written with")
+        return data
+
+    def stored(self, uri: str) -> StoredArtifact:
+        """A file that is there, with the hash of its bytes."""
+        return StoredArtifact(uri, hashlib.sha256(self.read(uri)).hexdigest())
+
+    def exists(self, uri: str) -> bool:
+        return bool(self._fs.exists(self._at(uri)))
+
+    def _at(self, uri: str) -> str:
+        path = PurePosixPath(uri)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"artifact {uri!r} is outside the store")
+        return f"{self._root.rstrip('/')}/{path}"

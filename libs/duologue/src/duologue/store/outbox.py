@@ -1,0 +1,74 @@
+"""Records that a SQL transaction causes: written in that transaction, brought to the bus after it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import BigInteger, Integer, LargeBinary, MetaData, String, Table, Text, delete, insert, select
+from sqlalchemy import Column as SqlColumn
+from sqlalchemy.orm import Session
+
+from duologue.bus import Bus, Record
+from duologue.store.database import Database
+
+_BATCH = 500
+_CHECK_SECONDS = 5.0
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """The table; every service that writes SQL has one in its migrations."""
+    return Table(
+        "outbox",
+        metadata,
+        SqlColumn("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+        SqlColumn("topic", String(255), nullable=False),
+        SqlColumn("key", String(255), nullable=False),
+        SqlColumn("value", LargeBinary, nullable=False),
+        SqlColumn("headers", Text, nullable=False),
+    )
+
+
+class Outbox:
+    """Writes records beside the state that they tell of, and relays them, oldest first, at least once."""
+
+    def __init__(self, table: Table, database: Database, bus: Bus) -> None:
+        self._table = table
+        self._database = database
+        self._bus = bus
+        self._wake = asyncio.Event()
+
+    def add(self, session: Session, records: Sequence[Record]) -> None:
+        """Part of the transaction of `session`. Call `wake` once it is committed."""
+        if records:
+            rows = [
+                {"topic": r.topic, "key": r.key, "value": r.value, "headers": json.dumps(r.headers)} for r in records
+            ]
+            session.execute(insert(self._table), rows)
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def relay(self) -> None:
+        """Bring records to the bus until cancelled. What a crash left behind goes first."""
+        while True:
+            self._wake.clear()
+            while await self._relay_batch():
+                pass
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _CHECK_SECONDS)
+
+    async def _relay_batch(self) -> bool:
+        """True when there may be more."""
+        table = self._table
+        rows = await self._database.run(
+            lambda session: session.execute(select(table).order_by(table.c.id).limit(_BATCH)).all()
+        )
+        if not rows:
+            return False
+        await self._bus.publish([Record(row.topic, row.key, row.value, json.loads(row.headers)) for row in rows])
+        relayed = [row.id for row in rows]
+        await self._database.run(lambda session: session.execute(delete(table).where(table.c.id.in_(relayed))))
+        return len(rows) == _BATCH

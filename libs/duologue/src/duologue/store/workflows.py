@@ -1,0 +1,39 @@
+"""Workflows by their content: written once by the control plane, read and kept by everyone else."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from duologue.contracts.v1 import dialogue_pb2 as pb
+from duologue.core.workflow import Workflow
+from duologue.store.artifacts import ArtifactDamaged, ArtifactStore
+
+_KEPT = 256
+
+
+class WorkflowShelf:
+    """Workflows in the artifact store, the last few hundred in memory."""
+
+    def __init__(self, artifacts: ArtifactStore) -> None:
+        self._artifacts = artifacts
+        self._kept: OrderedDict[str, Workflow] = OrderedDict()
+
+    def put(self, workflow: Workflow) -> pb.WorkflowRef:
+        stored = self._artifacts.write(f"workflows/{workflow.version}.json", workflow.to_json().encode())
+        artifact = pb.Artifact(uri=stored.uri, sha256=stored.sha256)
+        return pb.WorkflowRef(id=workflow.id, version=workflow.version, artifact=artifact)
+
+    def get(self, ref: pb.WorkflowRef) -> Workflow:
+        """Raises FileNotFoundError, or `ArtifactDamaged` when what lies there is another workflow."""
+        workflow = self._kept.get(ref.version)
+        if workflow is None:
+            data = self._artifacts.read(ref.artifact.uri, ref.artifact.sha256)
+            workflow = Workflow.model_validate_json(data)
+            if workflow.version != ref.version:
+                raise ArtifactDamaged(f"{ref.artifact.uri} is not version {ref.version} of {ref.id}")
+            self._kept[ref.version] = workflow
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(ref.version)
+        return workflow

@@ -1,0 +1,1 @@
+"""Control plane: the only owner of a campaign's state."""

@@ -1,0 +1,62 @@
+"""The control plane: campaigns in, rounds of dialogues, datasets, adapters and releases out."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+
+from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED, DIALOGUE_SCORED, TRAINING_COMPLETED
+from duologue.contracts.v1 import (
+    campaign_pb2,
+    campaign_pb2_grpc,
+    events_pb2,
+    filtering_pb2_grpc,
+    training_pb2_grpc,
+)
+from duologue.runtime import Runtime, load_settings
+from duologue.store import ArtifactStore, Database, Outbox, WorkflowShelf
+from duologue_campaign.changes import Changes
+from duologue_campaign.driver import Driver
+from duologue_campaign.progress import TrainingProgress
+from duologue_campaign.rpc import CampaignRpc
+from duologue_campaign.settings import Settings
+from duologue_campaign.specs import Specs
+from duologue_campaign.state import StateMachine
+from duologue_campaign.tables import OUTBOX
+from duologue_campaign.worker import CampaignEvents
+
+
+async def main() -> None:
+    settings = load_settings(Settings)
+    async with Runtime("campaign", settings) as runtime:
+        database = Database(settings.database.url)
+        runtime.closing(database.close)
+        database.migrate(Path(__file__).parent / "migrations")
+        outbox = Outbox(OUTBOX, database, runtime.bus)
+        workflows = WorkflowShelf(ArtifactStore(settings.artifacts.url))
+        filtering = await runtime.open(grpc.aio.insecure_channel(settings.filtering.address))
+        training = await runtime.open(grpc.aio.insecure_channel(settings.training.address))
+        specs, changes = Specs(), Changes()
+        machine = StateMachine(outbox, specs, settings.base_model)
+        events = CampaignEvents(database, machine, outbox, changes)
+        progress = TrainingProgress(training_pb2_grpc.TrainingServiceStub(training))
+        seals = filtering_pb2_grpc.FilteringServiceStub(filtering)
+
+        runtime.serve(
+            campaign_pb2_grpc.add_CampaignServiceServicer_to_server,
+            CampaignRpc(database, machine, outbox, changes, workflows, progress),
+            campaign_pb2.DESCRIPTOR.services_by_name["CampaignService"],
+        )
+        runtime.consume(DIALOGUE_SCORED, events_pb2.DialogueScored, events.scored)
+        runtime.consume(DIALOGUE_FILTERED, events_pb2.DialogueFiltered, events.filtered)
+        runtime.consume(DATASET_SEALED, events_pb2.DatasetSealed, events.sealed)
+        runtime.consume(TRAINING_COMPLETED, events_pb2.TrainingCompleted, events.trained)
+        runtime.run_beside(outbox.relay())
+        runtime.run_beside(Driver(database, machine, specs, outbox, changes, seals, settings).run())
+        await runtime.until_stopped()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

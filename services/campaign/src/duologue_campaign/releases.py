@@ -1,0 +1,80 @@
+"""Which adapter an agent answers with, and how that came to be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from duologue.bus import Record
+from duologue.bus.codec import encode
+from duologue.contracts.topics import ADAPTER_RELEASED
+from duologue.contracts.v1 import dialogue_pb2, events_pb2
+from duologue.runtime.errors import NotPossible
+from duologue_campaign.tables import AdapterRow, ReleaseRow
+
+
+def released_adapter_id(session: Session, agent: str) -> str:
+    """The adapter that answers for an agent; empty: the base model."""
+    newest = _standing(session, agent)
+    return newest[0].adapter_id if newest else ""
+
+
+def adapter_ref(session: Session, adapter_id: str) -> dialogue_pb2.AdapterRef:
+    """How to ask for an adapter; an empty id is the base model."""
+    row = session.get(AdapterRow, adapter_id) if adapter_id else None
+    if row is None or row.training is None:
+        return dialogue_pb2.AdapterRef()
+    return events_pb2.TrainingCompleted.FromString(row.training).adapter
+
+
+def release(session: Session, adapter: AdapterRow, cause: str, now: float) -> Record:
+    """Let an adapter answer from now on; the one before is retired."""
+    _retire(session, released_adapter_id(session, adapter.agent))
+    adapter.state = "released"
+    session.add(ReleaseRow(agent=adapter.agent, adapter_id=adapter.id, cause=cause, released_at=now, undone=False))
+    session.flush()
+    return _told(session, adapter.agent, adapter.id, adapter.campaign_id, cause, now)
+
+
+def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
+    """Go back to what answered before the newest release: its id (empty: the base model), and the record that says so.
+
+    Raises `NotPossible` when the agent has no release to go back from.
+    """
+    standing = _standing(session, agent)
+    if not standing:
+        raise NotPossible(f'agent "{agent}" has no released adapter to roll back: the base model answers')
+    standing[0].undone = True
+    _retire(session, standing[0].adapter_id)
+    session.flush()
+    before = released_adapter_id(session, agent)
+    row = session.get(AdapterRow, before) if before else None
+    if row is not None:
+        row.state = "released"
+    campaign_id = row.campaign_id if row is not None else ""
+    return before, _told(session, agent, before, campaign_id, "rollback", now)
+
+
+def _standing(session: Session, agent: str) -> list[ReleaseRow]:
+    """Releases that were not undone, newest first."""
+    query = select(ReleaseRow).where(ReleaseRow.agent == agent, ReleaseRow.undone.is_(False))
+    return list(session.scalars(query.order_by(ReleaseRow.id.desc()).limit(2)))
+
+
+def _retire(session: Session, adapter_id: str) -> None:
+    row = session.get(AdapterRow, adapter_id) if adapter_id else None
+    if row is not None:
+        row.state = "retired"
+
+
+def _told(session: Session, agent: str, adapter_id: str, campaign_id: str, cause: str, now: float) -> Record:
+    event = events_pb2.AdapterReleased(
+        agent=agent,
+        adapter=adapter_ref(session, adapter_id),
+        campaign_id=campaign_id,
+        released_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        cause=cause,
+    )
+    return encode(ADAPTER_RELEASED, event, "campaign")

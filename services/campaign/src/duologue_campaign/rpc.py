@@ -1,0 +1,259 @@
+"""Commands and questions to the control plane."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from duologue.contracts.v1 import campaign_pb2 as pb
+from duologue.contracts.v1 import campaign_pb2_grpc
+from duologue.core.dialogue import Split
+from duologue.runtime.errors import NotFound, NotPossible
+from duologue.store import Database, Outbox, WorkflowShelf
+from duologue_campaign import views
+from duologue_campaign.changes import Changes
+from duologue_campaign.progress import TrainingProgress
+from duologue_campaign.releases import release, roll_back
+from duologue_campaign.specs import read_spec
+from duologue_campaign.state import CANCELLED, PAUSED, RUNNING, StateMachine
+from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow
+
+T = TypeVar("T")
+
+_PAGE = 50
+_LARGEST_PAGE = 1000
+_WATCH_SECONDS = 1.0
+
+
+class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
+    """See protos/duologue/v1/campaign.proto."""
+
+    def __init__(
+        self,
+        database: Database,
+        machine: StateMachine,
+        outbox: Outbox,
+        changes: Changes,
+        workflows: WorkflowShelf,
+        progress: TrainingProgress,
+    ) -> None:
+        self._database = database
+        self._machine = machine
+        self._outbox = outbox
+        self._changes = changes
+        self._workflows = workflows
+        self._progress = progress
+
+    async def CreateCampaign(self, request: pb.CreateCampaignRequest, context: Any) -> pb.CreateCampaignResponse:
+        files = {file.name: file.text for file in request.files}
+        campaign = read_spec(request.spec.text, request.spec.name or "<spec>", files)
+        for workflow in (*campaign.training_workflows, *campaign.held_out_workflows):
+            self._workflows.put(workflow)
+        request_id = request.request_id or str(uuid.uuid4())
+
+        def create(session: Session) -> pb.Campaign:
+            row = session.scalar(select(CampaignRow).where(CampaignRow.request_id == request_id))
+            if row is None:
+                row = CampaignRow(
+                    id=str(uuid.uuid4()),
+                    name=campaign.spec.campaign,
+                    request_id=request_id,
+                    state=RUNNING,
+                    reason="",
+                    spec_version=campaign.version,
+                    spec={"name": request.spec.name or "<spec>", "text": request.spec.text},
+                    files=files,
+                    current_adapter_id="",
+                    prompt_tokens=0,
+                    completion_tokens=0,
+                    model_seconds=0.0,
+                    created_at=time.time(),
+                )
+                session.add(row)
+                session.flush()
+                self._machine.begin(session, row)
+            return views.campaign_view(session, row)
+
+        return pb.CreateCampaignResponse(campaign=await self._change(create))
+
+    async def GetCampaign(self, request: pb.GetCampaignRequest, context: Any) -> pb.GetCampaignResponse:
+        return pb.GetCampaignResponse(campaign=await self._campaign(request.campaign))
+
+    async def ListCampaigns(self, request: pb.ListCampaignsRequest, context: Any) -> pb.ListCampaignsResponse:
+        size, start = _page(request.page_size, request.page_token)
+
+        def find(session: Session) -> list[pb.Campaign]:
+            query = select(CampaignRow).order_by(CampaignRow.created_at.desc()).offset(start).limit(size + 1)
+            return [views.campaign_view(session, row) for row in session.scalars(query)]
+
+        found = await self._database.run(find)
+        return pb.ListCampaignsResponse(campaigns=found[:size], next_page_token=_next(found, start, size))
+
+    async def WatchCampaign(
+        self, request: pb.WatchCampaignRequest, context: Any
+    ) -> AsyncIterator[pb.WatchCampaignResponse]:
+        campaign_id = (await self._campaign(request.campaign)).id
+        sent: pb.WatchCampaignResponse | None = None
+        while True:
+            campaign = await self._campaign(campaign_id)
+            response = pb.WatchCampaignResponse(campaign=campaign)
+            current = campaign.history[-1]
+            if current.phase == pb.ROUND_PHASE_TRAINING:
+                response.training_progress, response.training_loss = await self._progress.of(current.adapter_id)
+            if response != sent:
+                yield response
+                sent = response
+            if campaign.finished_at:
+                return
+            await self._changes.wait(_WATCH_SECONDS)
+
+    async def PauseCampaign(self, request: pb.PauseCampaignRequest, context: Any) -> pb.PauseCampaignResponse:
+        return pb.PauseCampaignResponse(campaign=await self._turn(request.campaign, PAUSED, {RUNNING, PAUSED}))
+
+    async def ResumeCampaign(self, request: pb.ResumeCampaignRequest, context: Any) -> pb.ResumeCampaignResponse:
+        return pb.ResumeCampaignResponse(campaign=await self._turn(request.campaign, RUNNING, {RUNNING, PAUSED}))
+
+    async def CancelCampaign(self, request: pb.CancelCampaignRequest, context: Any) -> pb.CancelCampaignResponse:
+        allowed = {RUNNING, PAUSED, CANCELLED}
+        return pb.CancelCampaignResponse(campaign=await self._turn(request.campaign, CANCELLED, allowed))
+
+    async def ListDialogues(self, request: pb.ListDialoguesRequest, context: Any) -> pb.ListDialoguesResponse:
+        size, start = _page(request.page_size, request.page_token)
+
+        def find(session: Session) -> list[pb.DialogueRecord]:
+            query = select(DialogueRow).where(DialogueRow.campaign_id == _campaign(session, request.campaign).id)
+            split = views.split_name(request.split)
+            if request.round:
+                query = query.where(DialogueRow.round == request.round)
+            if split is not None:
+                query = query.where(DialogueRow.split == split)
+            if request.decision:
+                query = query.where(DialogueRow.decision == request.decision)
+            query = query.order_by(DialogueRow.round, DialogueRow.split.desc(), DialogueRow.index)
+            rows = session.scalars(query.offset(start).limit(size + 1))
+            return [views.dialogue_view(row, with_turns=False) for row in rows]
+
+        found = await self._database.run(find)
+        return pb.ListDialoguesResponse(dialogues=found[:size], next_page_token=_next(found, start, size))
+
+    async def GetDialogue(self, request: pb.GetDialogueRequest, context: Any) -> pb.GetDialogueResponse:
+        def find(session: Session) -> pb.GetDialogueResponse:
+            row = _one(session, DialogueRow, DialogueRow.id, request.dialogue, "dialogue")
+            record = views.dialogue_view(row, with_turns=True)
+            if row.split == Split.EVALUATION:
+                record.decision = "evaluation"
+            return pb.GetDialogueResponse(record=record, workflow=views.workflow_ref(row))
+
+        return await self._database.run(find)
+
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Any) -> pb.ListDatasetsResponse:
+        def find(session: Session) -> list[pb.Dataset]:
+            query = select(DatasetRow).order_by(DatasetRow.created_at.desc())
+            if request.campaign:
+                query = query.where(DatasetRow.campaign_id == _campaign(session, request.campaign).id)
+            return [views.dataset_view(row) for row in session.scalars(query)]
+
+        return pb.ListDatasetsResponse(datasets=await self._database.run(find))
+
+    async def GetDataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.GetDatasetResponse:
+        def find(session: Session) -> pb.Dataset:
+            return views.dataset_view(_one(session, DatasetRow, DatasetRow.id, request.dataset, "dataset"))
+
+        return pb.GetDatasetResponse(dataset=await self._database.run(find))
+
+    async def ListAdapters(self, request: pb.ListAdaptersRequest, context: Any) -> pb.ListAdaptersResponse:
+        def find(session: Session) -> list[pb.Adapter]:
+            query = select(AdapterRow).order_by(AdapterRow.created_at.desc())
+            if request.campaign:
+                query = query.where(AdapterRow.campaign_id == _campaign(session, request.campaign).id)
+            return [views.adapter_view(session, row) for row in session.scalars(query)]
+
+        return pb.ListAdaptersResponse(adapters=await self._database.run(find))
+
+    async def GetAdapter(self, request: pb.GetAdapterRequest, context: Any) -> pb.GetAdapterResponse:
+        def find(session: Session) -> pb.Adapter:
+            return views.adapter_view(session, _adapter(session, request.adapter))
+
+        return pb.GetAdapterResponse(adapter=await self._database.run(find))
+
+    async def PromoteAdapter(self, request: pb.PromoteAdapterRequest, context: Any) -> pb.PromoteAdapterResponse:
+        def promote(session: Session) -> pb.Adapter:
+            row = _adapter(session, request.adapter)
+            if row.state == "released":
+                return views.adapter_view(session, row)
+            if row.state in ("training", "failed"):
+                raise NotPossible(f"adapter {row.id} can't answer: it is {row.state}")
+            self._outbox.add(session, [release(session, row, "promote", time.time())])
+            return views.adapter_view(session, row)
+
+        return pb.PromoteAdapterResponse(adapter=await self._change(promote))
+
+    async def RollbackAdapter(self, request: pb.RollbackAdapterRequest, context: Any) -> pb.RollbackAdapterResponse:
+        def undo(session: Session) -> pb.Adapter:
+            adapter_id, record = roll_back(session, request.agent, time.time())
+            self._outbox.add(session, [record])
+            row = session.get(AdapterRow, adapter_id) if adapter_id else None
+            return views.adapter_view(session, row) if row is not None else pb.Adapter(agent=request.agent)
+
+        return pb.RollbackAdapterResponse(adapter=await self._change(undo))
+
+    async def _campaign(self, name: str) -> pb.Campaign:
+        return await self._database.run(lambda session: views.campaign_view(session, _campaign(session, name)))
+
+    async def _turn(self, name: str, state: str, allowed: set[str]) -> pb.Campaign:
+        """Bring a campaign into a state; being in it already is fine."""
+
+        def turn(session: Session) -> pb.Campaign:
+            row = _campaign(session, name)
+            if row.state not in allowed:
+                raise NotPossible(f"campaign {row.name} ({row.id[:8]}) is {row.state}")
+            if state == CANCELLED and row.state != CANCELLED:
+                self._machine.finish(row, CANCELLED, "cancelled")
+            row.state = state
+            self._machine.advance(session, row)
+            return views.campaign_view(session, row)
+
+        return await self._change(turn)
+
+    async def _change(self, work: Callable[[Session], T]) -> T:
+        result = await self._database.run(work)
+        self._outbox.wake()
+        self._changes.tell()
+        return result
+
+
+def _campaign(session: Session, name: str) -> CampaignRow:
+    """By id, the beginning of one, or a name: then the newest of that name."""
+    newest = select(CampaignRow).where(CampaignRow.name == name).order_by(CampaignRow.created_at.desc()).limit(1)
+    row = session.scalar(newest)
+    return row if row is not None else _one(session, CampaignRow, CampaignRow.id, name, "campaign")
+
+
+def _adapter(session: Session, name: str) -> AdapterRow:
+    return _one(session, AdapterRow, AdapterRow.id, name, "adapter")
+
+
+def _one(session: Session, kind: type[T], column: Any, name: str, noun: str) -> T:
+    """The one row whose id is `name`, or begins with it."""
+    exact = session.get(kind, name) if name else None
+    if exact is not None:
+        return exact
+    found = list(session.scalars(select(kind).where(column.startswith(name, autoescape=True)).limit(2)))
+    if not name or not found:
+        raise NotFound(f'there is no {noun} "{name}": see `duologue {noun} list`')
+    if len(found) > 1:
+        raise NotPossible(f'"{name}" is the beginning of several {noun} ids: give more of it')
+    return found[0]
+
+
+def _page(size: int, token: str) -> tuple[int, int]:
+    return min(size or _PAGE, _LARGEST_PAGE), int(token) if token.isdigit() else 0
+
+
+def _next(found: list[Any], start: int, size: int) -> str:
+    return str(start + size) if len(found) > size else ""

@@ -1,0 +1,30 @@
+"""Settings of the control plane."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from duologue.runtime.settings import ArtifactSettings, DatabaseSettings, Section, ServiceSettings
+
+
+class PeerSettings(Section):
+    """Another service that this one asks by gRPC."""
+
+    address: str = Field(description="host:port.")
+
+
+class Settings(ServiceSettings):
+    artifacts: ArtifactSettings = ArtifactSettings()
+    database: DatabaseSettings = DatabaseSettings(url="sqlite:///.duologue/campaign.db")
+    filtering: PeerSettings = PeerSettings(address="127.0.0.1:7404")
+    training: PeerSettings = PeerSettings(address="127.0.0.1:7405")
+    base_model: str = Field(
+        "", description="Folder or id of the agent's weights, for training; a campaign's own setting wins."
+    )
+    reissue_seconds: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="Without progress for this long, what is missing is asked for again.",
+    )
+    reissues: int = Field(2, ge=0, le=100, description="Times that a round's missing dialogues are asked for again.")

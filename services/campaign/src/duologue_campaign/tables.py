@@ -1,0 +1,129 @@
+"""The control plane's tables: campaigns and all that came of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from duologue.store.outbox import outbox_table
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+OUTBOX = outbox_table(Base.metadata)
+
+
+class CampaignRow(Base):
+    """A campaign. Times are seconds since the epoch."""
+
+    __tablename__ = "campaign"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), index=True)
+    request_id: Mapped[str] = mapped_column(String(64), unique=True)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    reason: Mapped[str] = mapped_column(Text, default="")
+    spec_version: Mapped[str] = mapped_column(String(12))
+    spec: Mapped[dict[str, str]] = mapped_column(JSON)  # {name, text} of the campaign file
+    files: Mapped[dict[str, str]] = mapped_column(JSON)  # text of the files that it names
+    current_adapter_id: Mapped[str] = mapped_column(String(200), default="")
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    model_seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    created_at: Mapped[float] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+
+    history: Mapped[list[RoundRow]] = relationship(
+        back_populates="campaign", order_by="RoundRow.number", lazy="selectin"
+    )
+
+
+class RoundRow(Base):
+    """One round of a campaign, and where it stands."""
+
+    __tablename__ = "round"
+
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    phase: Mapped[str] = mapped_column(String(16))
+    phase_began_at: Mapped[float] = mapped_column(Float)
+    progress_at: Mapped[float] = mapped_column(Float)
+    wanted: Mapped[int] = mapped_column(Integer)  # dialogues of the phase
+    issued: Mapped[int] = mapped_column(Integer, default=0)
+    scored: Mapped[int] = mapped_column(Integer, default=0)
+    reissues: Mapped[int] = mapped_column(Integer, default=0)
+    candidates: Mapped[int] = mapped_column(Integer, default=0)
+    kept: Mapped[int] = mapped_column(Integer, default=0)
+    dropped: Mapped[int] = mapped_column(Integer, default=0)
+    sums: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)  # of each metric over the scored ones
+    counts: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)
+    dropped_by: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)
+    diversity: Mapped[float | None] = mapped_column(Float)
+    dataset_id: Mapped[str] = mapped_column(String(200), default="")
+    adapter_id: Mapped[str] = mapped_column(String(200), default="")
+    outcome: Mapped[str] = mapped_column(Text, default="")
+
+    campaign: Mapped[CampaignRow] = relationship(back_populates="history")
+
+
+class DialogueRow(Base):
+    """A scored dialogue. `payload` is its DialogueScored."""
+
+    __tablename__ = "dialogue"
+    __table_args__ = (Index("dialogue_place", "campaign_id", "round", "split", "index"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"))
+    round: Mapped[int] = mapped_column(Integer)
+    split: Mapped[str] = mapped_column(String(16))
+    index: Mapped[int] = mapped_column(Integer)
+    scores: Mapped[dict[str, Any]] = mapped_column(JSON)
+    decision: Mapped[str] = mapped_column(String(8), default="pending")
+    reason: Mapped[str] = mapped_column(Text, default="")
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class DatasetRow(Base):
+    """A sealed dataset. `sealed` is its DatasetSealed."""
+
+    __tablename__ = "dataset"
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"), index=True)
+    round: Mapped[int] = mapped_column(Integer)
+    kept: Mapped[int] = mapped_column(Integer)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class AdapterRow(Base):
+    """An adapter that was asked for. `training` is its TrainingCompleted, `evaluation` its Evaluation, once there."""
+
+    __tablename__ = "adapter"
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"), index=True)
+    agent: Mapped[str] = mapped_column(String(64), index=True)
+    round: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16))  # training, candidate, released, refused, retired, failed
+    dataset_ids: Mapped[list[str]] = mapped_column(JSON)
+    training: Mapped[bytes | None] = mapped_column(LargeBinary)
+    evaluation: Mapped[bytes | None] = mapped_column(LargeBinary)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class ReleaseRow(Base):
+    """What an agent answered with, from when on, and why. The newest row of an agent holds."""
+
+    __tablename__ = "release"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    agent: Mapped[str] = mapped_column(String(64), index=True)
+    adapter_id: Mapped[str] = mapped_column(String(200))  # empty: the base model
+    cause: Mapped[str] = mapped_column(String(16))
+    undone: Mapped[bool] = mapped_column(Boolean, default=False)
+    released_at: Mapped[float] = mapped_column(Float)

@@ -1,0 +1,107 @@
+"""Rows as messages."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from duologue.contracts.convert import split_to_proto
+from duologue.contracts.v1 import campaign_pb2 as pb
+from duologue.contracts.v1 import dialogue_pb2, events_pb2
+from duologue.core.dialogue import Split
+from duologue_campaign.means import means
+from duologue_campaign.releases import adapter_ref
+from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow, RoundRow
+
+
+def campaign_view(session: Session, row: CampaignRow) -> pb.Campaign:
+    return pb.Campaign(
+        id=row.id,
+        name=row.name,
+        state=pb.CampaignState.Value(f"CAMPAIGN_STATE_{row.state.upper()}"),
+        reason=row.reason,
+        spec_version=row.spec_version,
+        rounds=len(row.history),
+        history=[_round_view(session, current) for current in row.history],
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        model_seconds=row.model_seconds,
+        created_at=time_view(row.created_at),
+        finished_at=time_view(row.finished_at),
+        remaining_seconds=_remaining(row.history[-1]),
+        spec_yaml=row.spec["text"],
+    )
+
+
+def dialogue_view(row: DialogueRow, *, with_turns: bool) -> pb.DialogueRecord:
+    scored = events_pb2.DialogueScored.FromString(row.payload)
+    if not with_turns:
+        scored.dialogue.ClearField("turns")
+    return pb.DialogueRecord(dialogue=scored.dialogue, scores=scored.scores, decision=row.decision, reason=row.reason)
+
+
+def workflow_ref(row: DialogueRow) -> dialogue_pb2.WorkflowRef:
+    return events_pb2.DialogueScored.FromString(row.payload).workflow
+
+
+def dataset_view(row: DatasetRow) -> pb.Dataset:
+    return pb.Dataset(sealed=events_pb2.DatasetSealed.FromString(row.sealed), created_at=time_view(row.created_at))
+
+
+def adapter_view(session: Session, row: AdapterRow) -> pb.Adapter:
+    view = pb.Adapter(
+        ref=adapter_ref(session, row.id) if row.training else dialogue_pb2.AdapterRef(id=row.id),
+        campaign_id=row.campaign_id,
+        agent=row.agent,
+        round=row.round,
+        state=row.state,
+        dataset_ids=row.dataset_ids,
+        created_at=time_view(row.created_at),
+    )
+    view.ref.id = row.id
+    if row.training is not None:
+        view.training.CopyFrom(events_pb2.TrainingCompleted.FromString(row.training))
+    if row.evaluation is not None:
+        view.evaluation.CopyFrom(pb.Evaluation.FromString(row.evaluation))
+    return view
+
+
+def time_view(seconds: float | None) -> str:
+    """RFC 3339 in UTC; empty for none."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def split_name(split: dialogue_pb2.Split.ValueType) -> str | None:
+    """The split as the tables have it; None for unspecified."""
+    return next((name for name in Split if split_to_proto(name) == split), None)
+
+
+def _round_view(session: Session, row: RoundRow) -> pb.Round:
+    view = pb.Round(
+        number=row.number,
+        phase=pb.RoundPhase.Value(f"ROUND_PHASE_{row.phase.upper()}"),
+        wanted=row.wanted,
+        scored=row.scored,
+        candidates=row.candidates,
+        kept=row.kept,
+        dropped=row.dropped,
+        means=means(row),
+        diversity=row.diversity or 0.0,
+        dataset_id=row.dataset_id,
+        adapter_id=row.adapter_id,
+        dropped_by=row.dropped_by,
+        outcome=row.outcome,
+    )
+    adapter = session.get(AdapterRow, row.adapter_id) if row.adapter_id else None
+    if adapter is not None and adapter.evaluation is not None:
+        view.evaluation.CopyFrom(pb.Evaluation.FromString(adapter.evaluation))
+    return view
+
+
+def _remaining(current: RoundRow) -> float:
+    """Seconds to the end of the phase at its mean speed so far; 0 when nothing is known."""
+    if not current.scored or not current.wanted:
+        return 0.0
+    return (time.time() - current.phase_began_at) / current.scored * (current.wanted - current.scored)

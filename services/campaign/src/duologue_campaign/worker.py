@@ -1,0 +1,124 @@
+"""What the control plane does with each fact it hears of. A fact that is told twice changes nothing the second time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from duologue.bus import Record
+from duologue.contracts.convert import scores_from_proto, split_from_proto
+from duologue.contracts.v1 import events_pb2 as pb
+from duologue.runtime.failures import sorted_failures
+from duologue.store import Database, Outbox
+from duologue_campaign.changes import Changes
+from duologue_campaign.means import add_to_sums
+from duologue_campaign.state import SPLIT_OF_PHASE, StateMachine
+from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow
+
+log = structlog.get_logger(__name__)
+
+
+class CampaignEvents:
+    """Handlers of the topics that the control plane reads. Each is one SQL transaction."""
+
+    def __init__(self, database: Database, machine: StateMachine, outbox: Outbox, changes: Changes) -> None:
+        self._database = database
+        self._machine = machine
+        self._outbox = outbox
+        self._changes = changes
+
+    async def scored(self, event: pb.DialogueScored) -> Sequence[Record]:
+        with sorted_failures():
+            split = split_from_proto(event.dialogue.split)
+            scores = scores_from_proto(event.scores).as_dict()
+        scores["workflow_id"] = event.workflow.id
+
+        def record(session: Session, campaign: CampaignRow) -> None:
+            if session.get(DialogueRow, event.dialogue_id) is not None:
+                return
+            dialogue = event.dialogue
+            session.add(
+                DialogueRow(
+                    id=event.dialogue_id,
+                    campaign_id=campaign.id,
+                    round=dialogue.round,
+                    split=split,
+                    index=dialogue.index,
+                    scores=scores,
+                    decision="pending",
+                    reason="",
+                    payload=event.SerializeToString(),
+                )
+            )
+            campaign.prompt_tokens += sum(turn.prompt_tokens for turn in dialogue.turns)
+            campaign.completion_tokens += sum(turn.completion_tokens for turn in dialogue.turns)
+            campaign.model_seconds += sum(turn.seconds for turn in dialogue.turns)
+            current = campaign.history[-1]
+            if current.number == dialogue.round and SPLIT_OF_PHASE.get(current.phase) is split:
+                current.scored += 1
+                current.progress_at = time.time()
+                if current.phase == "generating":
+                    add_to_sums(current, scores)
+
+        return await self._change(event.dialogue.campaign_id, record)
+
+    async def filtered(self, event: pb.DialogueFiltered) -> Sequence[Record]:
+        def record(session: Session, campaign: CampaignRow) -> None:
+            dialogue = session.get(DialogueRow, event.dialogue_id)
+            if dialogue is None or dialogue.decision != "pending":
+                return
+            dialogue.decision = "kept" if event.kept else "dropped"
+            dialogue.reason = event.reason
+            current = campaign.history[event.round - 1]
+            current.kept += event.kept
+            current.dropped += not event.kept
+            if not event.kept:
+                counts = current.dropped_by
+                current.dropped_by = {**counts, event.dropped_by: counts.get(event.dropped_by, 0) + 1}
+
+        return await self._change(event.campaign_id, record)
+
+    async def sealed(self, event: pb.DatasetSealed) -> Sequence[Record]:
+        def record(session: Session, campaign: CampaignRow) -> None:
+            if session.get(DatasetRow, event.dataset_id) is None:
+                session.add(
+                    DatasetRow(
+                        id=event.dataset_id,
+                        campaign_id=campaign.id,
+                        round=event.round,
+                        kept=event.kept,
+                        sealed=event.SerializeToString(),
+                        created_at=time.time(),
+                    )
+                )
+                session.flush()
+
+        return await self._change(event.campaign_id, record)
+
+    async def trained(self, event: pb.TrainingCompleted) -> Sequence[Record]:
+        def record(session: Session, campaign: CampaignRow) -> None:
+            adapter = session.get(AdapterRow, event.training_id)
+            if adapter is not None and adapter.training is None:
+                adapter.training = event.SerializeToString()
+
+        return await self._change(event.campaign_id, record)
+
+    async def _change(self, campaign_id: str, record: Callable[[Session, CampaignRow], Any]) -> Sequence[Record]:
+        def work(session: Session) -> bool:
+            campaign = session.get(CampaignRow, campaign_id, with_for_update=True)
+            if campaign is None:
+                return False
+            record(session, campaign)
+            self._machine.advance(session, campaign)
+            return True
+
+        if await self._database.run(work):
+            self._outbox.wake()
+            self._changes.tell()
+        else:
+            log.warning("event of a campaign that is not known here", campaign=campaign_id)
+        return []

@@ -1,0 +1,1 @@
+"""Scored dialogues become decisions with reasons, then sealed datasets."""

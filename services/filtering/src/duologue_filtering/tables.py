@@ -1,0 +1,41 @@
+"""The filtering service's tables: what may be kept, and which datasets are wanted of it."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Boolean, Integer, LargeBinary, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from duologue.store.outbox import outbox_table
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+OUTBOX = outbox_table(Base.metadata)
+
+
+class CandidateRow(Base):
+    """A scored training dialogue. `payload` is its DialogueScored, until the round is sealed."""
+
+    __tablename__ = "candidate"
+
+    dialogue_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(String(36), index=True)
+    round: Mapped[int] = mapped_column(Integer)
+    scores: Mapped[dict[str, object]] = mapped_column(JSON)
+    payload: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class SealRow(Base):
+    """A dataset that was asked for. It is sealed once `candidates` of its round are there."""
+
+    __tablename__ = "seal"
+
+    dataset_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(String(36), index=True)
+    round: Mapped[int] = mapped_column(Integer)
+    candidates: Mapped[int] = mapped_column(Integer)
+    filters: Mapped[str] = mapped_column(Text)
+    seed: Mapped[int] = mapped_column(Integer)
+    sealed: Mapped[bool] = mapped_column(Boolean, default=False)

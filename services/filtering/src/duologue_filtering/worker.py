@@ -1,0 +1,46 @@
+"""One scored dialogue becomes a candidate of its round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from duologue.bus import Record
+from duologue.contracts.convert import scores_from_proto
+from duologue.contracts.v1 import dialogue_pb2
+from duologue.contracts.v1 import events_pb2 as pb
+from duologue.runtime.failures import sorted_failures
+from duologue.store import Database
+from duologue_filtering.sealing import Sealer
+from duologue_filtering.tables import CandidateRow
+
+
+class CollectCandidate:
+    """Collects training dialogues. A dialogue that comes twice counts once: the first one."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database = database
+        self._sealer = sealer
+
+    async def handle(self, event: pb.DialogueScored) -> Sequence[Record]:
+        if event.dialogue.split == dialogue_pb2.SPLIT_TRAINING:
+            with sorted_failures():
+                scores = scores_from_proto(event.scores).as_dict()
+            await self._database.run(lambda session: _collect(session, event, scores))
+            self._sealer.wake()
+        return []
+
+
+def _collect(session: Session, event: pb.DialogueScored, scores: dict[str, Any]) -> None:
+    if session.get(CandidateRow, event.dialogue_id) is None:
+        session.add(
+            CandidateRow(
+                dialogue_id=event.dialogue_id,
+                campaign_id=event.dialogue.campaign_id,
+                round=event.dialogue.round,
+                scores=scores,
+                payload=event.SerializeToString(),
+            )
+        )

@@ -1,0 +1,1 @@
+"""Self-talk: two LLMs and a workflow graph make a dialogue."""

@@ -1,0 +1,38 @@
+"""The role-play service: requests for dialogues in, dialogues out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from duologue.contracts.topics import DIALOGUE_REQUESTED
+from duologue.contracts.v1 import events_pb2, roleplay_pb2, roleplay_pb2_grpc
+from duologue.models import ChatModel, DecisionModel, ModelServer
+from duologue.runtime import Runtime, load_settings
+from duologue.store import ArtifactStore, WorkflowShelf
+from duologue_roleplay.adapters import AdapterCheck
+from duologue_roleplay.rpc import RoleplayRpc
+from duologue_roleplay.self_talk import SelfTalk
+from duologue_roleplay.settings import Settings
+from duologue_roleplay.worker import PlayDialogue
+
+
+async def main() -> None:
+    settings = load_settings(Settings)
+    async with Runtime("roleplay", settings) as runtime:
+        artifacts = ArtifactStore(settings.artifacts.url)
+        client = ChatModel(await runtime.open(ModelServer(settings.models.client)))
+        agent = ChatModel(await runtime.open(ModelServer(settings.models.agent)))
+        manager = DecisionModel(await runtime.open(ModelServer(settings.models.manager)))
+        play = PlayDialogue(SelfTalk(client, agent, manager), WorkflowShelf(artifacts), AdapterCheck(agent, artifacts))
+
+        runtime.serve(
+            roleplay_pb2_grpc.add_RoleplayServiceServicer_to_server,
+            RoleplayRpc(play, settings.models),
+            roleplay_pb2.DESCRIPTOR.services_by_name["RoleplayService"],
+        )
+        runtime.consume(DIALOGUE_REQUESTED, events_pb2.DialogueRequested, play.handle, concurrency=settings.concurrency)
+        await runtime.until_stopped()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

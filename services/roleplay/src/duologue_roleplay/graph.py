@@ -1,0 +1,65 @@
+"""Where a dialogue stands in its workflow. The position is ours, not the model's; nothing here asks a model."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from duologue.core.dialogue import Role, ToolCall, Turn
+from duologue.core.workflow import CallNode, Intention, SpokenNode, Workflow, fill
+
+
+@dataclass
+class GraphPosition:
+    """A walk over the workflow. Calls on the way are performed as they are met and leave tool turns behind."""
+
+    workflow: Workflow
+    intention: Intention
+    rng: random.Random
+    facts: dict[str, str] = field(init=False)
+    name: str = field(init=False, default="")
+    _pinned: set[str] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.facts = dict(self.intention.facts)
+
+    @property
+    def node(self) -> SpokenNode:
+        return self.workflow.spoken[self.name]
+
+    @property
+    def reference(self) -> str:
+        """What the agent is to say here, with the facts filled in."""
+        return fill(self.node.text, self.facts)
+
+    def enter(self) -> list[Turn]:
+        """Go to the workflow's start."""
+        return self._go_to(self.workflow.start)
+
+    def follow(self, edge_id: str) -> list[Turn]:
+        """Take an edge of the present node; the tool turns of the calls on the way to the next spoken node."""
+        return self._go_to(self.node.edges[edge_id].to)
+
+    def _go_to(self, name: str) -> list[Turn]:
+        turns: list[Turn] = []
+        node = self.workflow.nodes[name]
+        while isinstance(node, CallNode):
+            outcome_id = self._outcome(name, node)
+            outcome = node.outcomes[outcome_id]
+            returns = {fact: fill(value, self.facts) for fact, value in outcome.returns.items()}
+            arguments = {argument: fill(value, self.facts) for argument, value in node.arguments.items()}
+            call = ToolCall(node.call, arguments, outcome_id, returns)
+            turns.append(Turn(Role.TOOL, f"{node.call}: {outcome_id}", node=name, call=call))
+            self.facts |= returns
+            name, node = outcome.to, self.workflow.nodes[outcome.to]
+        self.name = name
+        return turns
+
+    def _outcome(self, name: str, node: CallNode) -> str:
+        """The intention's, the first time; after that drawn, or a pinned failure would send the client in circles."""
+        pinned = self.intention.outcomes.get(name)
+        if pinned is not None and name not in self._pinned:
+            self._pinned.add(name)
+            return pinned
+        weights = [outcome.weight for outcome in node.outcomes.values()]
+        return self.rng.choices(list(node.outcomes), weights)[0]

@@ -1,0 +1,73 @@
+"""One request for a dialogue becomes a dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from duologue.bus import Poison, Record
+from duologue.bus.codec import encode
+from duologue.contracts.convert import dialogue_to_proto, persona_from_proto, split_from_proto
+from duologue.contracts.topics import DIALOGUE_GENERATED
+from duologue.contracts.v1 import events_pb2 as pb
+from duologue.core.dialogue import Dialogue, Turn
+from duologue.models.chat import Sampling
+from duologue.runtime.failures import sorted_failures
+from duologue.store import WorkflowShelf
+from duologue_roleplay.adapters import AdapterCheck
+from duologue_roleplay.self_talk import Plan, SelfTalk
+
+
+class PlayDialogue:
+    """Plays what is requested."""
+
+    def __init__(self, self_talk: SelfTalk, workflows: WorkflowShelf, adapters: AdapterCheck) -> None:
+        self._self_talk = self_talk
+        self._workflows = workflows
+        self._adapters = adapters
+
+    async def handle(self, event: pb.DialogueRequested) -> Sequence[Record]:
+        with sorted_failures():
+            dialogue = await self.play(event)
+        generated = pb.DialogueGenerated(
+            dialogue_id=event.dialogue_id,
+            dialogue=dialogue_to_proto(dialogue),
+            workflow=event.workflow,
+            persona=event.persona,
+        )
+        return [encode(DIALOGUE_GENERATED, generated, "roleplay")]
+
+    async def play(
+        self, event: pb.DialogueRequested, told: Callable[[Turn], Awaitable[None]] | None = None
+    ) -> Dialogue:
+        plan = self._plan(event)
+        await self._adapters.check(event.adapter)
+        return await self._self_talk.play(plan, told)
+
+    def _plan(self, event: pb.DialogueRequested) -> Plan:
+        workflow = self._workflows.get(event.workflow)
+        try:
+            intention = workflow.intention(event.intention_id)
+        except KeyError as error:
+            raise Poison(str(error.args[0])) from error
+        if event.role_play.max_turns < 1 or event.decoding.max_tokens < 1:
+            raise Poison("the request has no limits: role_play.max_turns and decoding.max_tokens must be 1 or more")
+        return Plan(
+            dialogue_id=event.dialogue_id,
+            campaign_id=event.campaign_id,
+            round=event.round,
+            split=split_from_proto(event.split),
+            index=event.index,
+            seed=event.seed,
+            workflow=workflow,
+            persona=persona_from_proto(event.persona),
+            intention=intention,
+            sampling=Sampling(event.decoding.temperature, event.decoding.top_p, event.decoding.max_tokens),
+            max_turns=event.role_play.max_turns,
+            recoveries=event.role_play.recoveries,
+            structured=event.role_play.structured,
+            client_model=event.models.client,
+            agent_model=event.adapter.served_model or event.models.agent,
+            manager_model=event.models.manager,
+            adapter_id=event.adapter.id,
+            adapter_fingerprint=event.adapter.fingerprint.sha256,
+        )

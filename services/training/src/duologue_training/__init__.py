@@ -1,0 +1,1 @@
+"""A sealed dataset becomes a LoRA adapter."""
