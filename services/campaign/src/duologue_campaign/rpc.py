@@ -99,9 +99,14 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
     ) -> AsyncIterator[pb.WatchCampaignResponse]:
         campaign_id = (await self._campaign(request.campaign)).id
         sent: pb.WatchCampaignResponse | None = None
+        newest = ""
         while True:
             campaign = await self._campaign(campaign_id)
             response = pb.WatchCampaignResponse(campaign=campaign)
+            latest = await self._database.run(lambda session: _newest(session, campaign_id))
+            if latest is not None and latest.dialogue.id != newest:
+                response.latest.CopyFrom(latest)
+                newest = latest.dialogue.id
             current = campaign.history[-1]
             if current.phase == pb.ROUND_PHASE_TRAINING:
                 response.training_progress, response.training_loss = await self._progress.of(current.adapter_id)
@@ -232,6 +237,12 @@ def _campaign(session: Session, name: str) -> CampaignRow:
     newest = select(CampaignRow).where(CampaignRow.name == name).order_by(CampaignRow.created_at.desc()).limit(1)
     row = session.scalar(newest)
     return row if row is not None else _one(session, CampaignRow, CampaignRow.id, name, "campaign")
+
+
+def _newest(session: Session, campaign_id: str) -> pb.DialogueRecord | None:
+    query = select(DialogueRow).where(DialogueRow.campaign_id == campaign_id)
+    row = session.scalar(query.order_by(DialogueRow.scored_at.desc()).limit(1))
+    return views.dialogue_view(row, with_turns=True) if row is not None else None
 
 
 def _adapter(session: Session, name: str) -> AdapterRow:

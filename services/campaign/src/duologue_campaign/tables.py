@@ -74,7 +74,10 @@ class DialogueRow(Base):
     """A scored dialogue. `payload` is its DialogueScored."""
 
     __tablename__ = "dialogue"
-    __table_args__ = (Index("dialogue_place", "campaign_id", "round", "split", "index"),)
+    __table_args__ = (
+        Index("dialogue_place", "campaign_id", "round", "split", "index"),
+        Index("dialogue_newest", "campaign_id", "scored_at"),
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"))
@@ -85,6 +88,7 @@ class DialogueRow(Base):
     decision: Mapped[str] = mapped_column(String(8), default="pending")
     reason: Mapped[str] = mapped_column(Text, default="")
     payload: Mapped[bytes] = mapped_column(LargeBinary)
+    scored_at: Mapped[float] = mapped_column(Float)
 
 
 class DatasetRow(Base):

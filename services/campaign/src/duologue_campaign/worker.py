@@ -52,6 +52,7 @@ class CampaignEvents:
                     decision="pending",
                     reason="",
                     payload=event.SerializeToString(),
+                    scored_at=time.time(),
                 )
             )
             campaign.prompt_tokens += sum(turn.prompt_tokens for turn in dialogue.turns)

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import structlog
 from pydantic import ValidationError
 
 from duologue_training.plan import ProgressLine
 
-_SHOWN_OF_ERRORS = 2000
+log = structlog.get_logger(__name__)
+
+_SHOWN_LINES = 3
 # Only what the child needs: no key or password of the service reaches a training.
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
 _PASSED_ON_PREFIXES = ("HF_", "TRANSFORMERS_", "CUDA_", "NVIDIA_", "OMP_", "PYTORCH_", "LC_", "SSL_", "REQUESTS_")
@@ -22,7 +25,8 @@ class ChildFailed(Exception):
     """The process ended badly. `status` is its exit status, negative for the signal that killed it."""
 
     def __init__(self, status: int, errors: str) -> None:
-        super().__init__(f"the training process ended with status {status}: {errors.strip()[-_SHOWN_OF_ERRORS:]}")
+        shown = " / ".join(errors.strip().splitlines()[-_SHOWN_LINES:])
+        super().__init__(f"the training process ended with status {status}: {shown}")
         self.status = status
 
 
@@ -58,6 +62,7 @@ async def run_job(plan: Path, out: Path, told: Callable[[ProgressLine], Awaitabl
             process.kill()
             await process.wait()
     if status != 0:
+        log.error("training process", errors=(await errors).decode(errors="replace"))
         raise ChildFailed(status, (await errors).decode(errors="replace"))
 
 

@@ -15,8 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
-from datasets import Dataset
+import transformers
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -129,13 +130,14 @@ def _trainer(plan: TrainingPlan, model: Any, tokenizer: Any, progress: _Progress
         disable_tqdm=True,
         use_cpu=plan.device == "cpu",
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
+        dataloader_pin_memory=False,
     )
     lora = LoraConfig(r=plan.rank, lora_alpha=plan.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     return SFTTrainer(
         model=model,
         args=config,
-        train_dataset=Dataset.from_list(examples),
+        train_dataset=datasets.Dataset.from_list(examples),
         processing_class=tokenizer,
         peft_config=lora,
         callbacks=[progress],
@@ -160,7 +162,8 @@ def _die_with_parent() -> None:
     """Stdin is a pipe from the service. It ends when the service does, however that came, and so must this process."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin: its lock would be held at exit
+            pass
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -169,6 +172,8 @@ def _die_with_parent() -> None:
 def main() -> int:
     plan_file, out = Path(sys.argv[1]), Path(sys.argv[2])
     _die_with_parent()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     try:
         plan = TrainingPlan.model_validate_json(plan_file.read_text())
         train(plan, out)

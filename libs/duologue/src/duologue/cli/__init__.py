@@ -1,1 +1,5 @@
-def main() -> None: ...
+"""The `duologue` command."""
+
+from duologue.cli.app import main
+
+__all__ = ["main"]

@@ -7,7 +7,10 @@ of the turn comes last, so that a model server's prefix cache hits. Change a wor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any
+
+# typing.TypedDict before Python 3.12 is not enough for pydantic.
+from typing_extensions import TypedDict
 
 from duologue.core.dialogue import Role
 from duologue.core.persona import Persona

@@ -525,21 +525,27 @@ class WatchCampaignResponse(_message.Message):
     CAMPAIGN_FIELD_NUMBER: _builtins.int
     TRAINING_PROGRESS_FIELD_NUMBER: _builtins.int
     TRAINING_LOSS_FIELD_NUMBER: _builtins.int
+    LATEST_FIELD_NUMBER: _builtins.int
     training_progress: _builtins.float
     """While training: the last progress that the training service told."""
     training_loss: _builtins.float
     @_builtins.property
     def campaign(self) -> Global___Campaign: ...
+    @_builtins.property
+    def latest(self) -> Global___DialogueRecord:
+        """The newest dialogue that came since the last message, if any."""
+
     def __init__(
         self,
         *,
         campaign: Global___Campaign | None = ...,
         training_progress: _builtins.float = ...,
         training_loss: _builtins.float = ...,
+        latest: Global___DialogueRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "latest", b"latest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "training_loss", b"training_loss", "training_progress", b"training_progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "latest", b"latest", "training_loss", b"training_loss", "training_progress", b"training_progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -106,6 +106,7 @@ def upgrade() -> None:
         sa.Column("decision", sa.String(length=8), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.Column("scored_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(
             ["campaign_id"],
             ["campaign.id"],
@@ -113,6 +114,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("dialogue", schema=None) as batch_op:
+        batch_op.create_index("dialogue_newest", ["campaign_id", "scored_at"], unique=False)
         batch_op.create_index("dialogue_place", ["campaign_id", "round", "split", "index"], unique=False)
 
     op.create_table(
@@ -148,6 +150,7 @@ def downgrade() -> None:
     op.drop_table("round")
     with op.batch_alter_table("dialogue", schema=None) as batch_op:
         batch_op.drop_index("dialogue_place")
+        batch_op.drop_index("dialogue_newest")
 
     op.drop_table("dialogue")
     with op.batch_alter_table("dataset", schema=None) as batch_op:

@@ -1,0 +1,5 @@
+"""`python -m duologue.cli`."""
+
+from duologue.cli.app import main
+
+main()

@@ -1,0 +1,133 @@
+"""`duologue dlq`: what could not be worked with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+import typer
+from google.protobuf.message import DecodeError
+
+from duologue.bus import Bus, open_bus
+from duologue.bus.dead_letters import DeadLetter, dead_letters, replay
+from duologue.cli.local.layout import Layout
+from duologue.cli.output import AsJson, Failure, console, plain, print_json, print_table
+from duologue.contracts.topics import TOPICS
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Dead letters: records that could not be worked with, and why.",
+    no_args_is_help=True,
+    epilog="Examples: duologue dlq list; duologue dlq show ID; duologue dlq replay ID; duologue dlq replay --all",
+)
+Id = Annotated[str, typer.Argument(help="Id of a dead letter, as `dlq list` gives it.")]
+BUS_VARIABLE = "DUOLOGUE_BUS__URL"
+
+
+@app.command("list")
+def list_letters(as_json: AsJson = False) -> None:
+    """All dead letters, oldest first."""
+    letters = _with_bus(_all)
+    if as_json:
+        print_json({"dead_letters": [_document(letter) for letter in letters]})
+        return
+    print_table(
+        "Dead letters",
+        ("id", "key", "when", "replayed", "reason"),
+        [
+            (letter.id, letter.key, _when(letter), "yes" if letter.replayed else "no", letter.reason)
+            for letter in letters
+        ],
+    )
+
+
+@app.command("show")
+def show(letter: Id, as_json: AsJson = False) -> None:
+    """One dead letter: its headers and, where it can be decoded, its message."""
+    found = _with_bus(lambda bus: _find(bus, letter))
+    document = _document(found) | {"headers": found.delivery.record.headers, "message": _message(found)}
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        console.print(f"{name}: {value}", markup=False, soft_wrap=True)
+
+
+@app.command("replay")
+def replay_letters(
+    letter: Annotated[str, typer.Argument(help="Id of a dead letter.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="All that were not replayed yet.")] = False,
+) -> None:
+    """Give dead letters to their groups again; one that was replayed already is left alone."""
+    if bool(letter) == every:
+        raise Failure("Name a dead letter, or give --all.", status=2)
+
+    async def work(bus: Bus) -> int:
+        chosen = await _all(bus) if every else [await _find(bus, letter)]
+        return sum([await replay(bus, item) for item in chosen])
+
+    console.print(f"Replayed {_with_bus(work)}")
+
+
+def count() -> int:
+    """Dead letters that were not replayed."""
+    return sum(not letter.replayed for letter in _with_bus(_all))
+
+
+def bus_url() -> str:
+    return os.environ.get(BUS_VARIABLE) or Layout.here().bus_url
+
+
+def _with_bus(work: Callable[[Bus], Awaitable[T]]) -> T:
+    async def run() -> T:
+        url = bus_url()
+        try:
+            bus = await open_bus(url)
+        except ValueError as error:
+            raise Failure(str(error), status=2) from None
+        try:
+            return await work(bus)
+        finally:
+            await bus.close()
+
+    return asyncio.run(run())
+
+
+async def _all(bus: Bus) -> list[DeadLetter]:
+    return [letter async for letter in dead_letters(bus)]
+
+
+async def _find(bus: Bus, letter_id: str) -> DeadLetter:
+    async for letter in dead_letters(bus):
+        if letter.id == letter_id:
+            return letter
+    raise Failure(f'There is no dead letter "{letter_id}": see `duologue dlq list`.', status=2)
+
+
+def _document(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "topic": letter.topic,
+        "group": letter.group,
+        "key": letter.key,
+        "reason": letter.reason,
+        "origin": letter.origin,
+        "failed_at": _when(letter),
+        "replayed": letter.replayed,
+    }
+
+
+def _message(letter: DeadLetter) -> Any:
+    topic = next(topic for topic in TOPICS if topic.name == letter.topic)
+    try:
+        return plain(topic.message.FromString(letter.delivery.record.value))
+    except DecodeError:
+        return letter.delivery.record.value[:200].hex()
+
+
+def _when(letter: DeadLetter) -> str:
+    return datetime.fromtimestamp(letter.failed_at, UTC).isoformat(timespec="seconds")

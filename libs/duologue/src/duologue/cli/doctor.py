@@ -1,0 +1,89 @@
+"""`duologue doctor`: what is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import grpc
+import typer
+
+from duologue.cli.dlq import bus_url
+from duologue.cli.dlq import count as count_letters
+from duologue.cli.local.layout import Layout, ml_python
+from duologue.cli.local.readiness import check_models, is_ready
+from duologue.cli.local.supervisor import Supervisor
+from duologue.cli.output import AsJson, console, print_json
+
+_LEAST_FREE_GIB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `fix` is empty when it is well."""
+
+    subject: str
+    state: str
+    fix: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        return not self.fix
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look at the machine, the services, the models and the dead letters. Exit status 1 when something is wrong."""
+    findings = list(_findings())
+    if as_json:
+        print_json({"findings": [asdict(finding) | {"ok": finding.is_well} for finding in findings]})
+    else:
+        for finding in findings:
+            mark = "[green]ok  [/]" if finding.is_well else "[red]bad [/]"
+            console.print(mark, finding.subject + ":", finding.state, soft_wrap=True)
+            if finding.fix:
+                console.print(f"       {finding.fix}", markup=False, soft_wrap=True)
+    if not all(finding.is_well for finding in findings):
+        raise typer.Exit(1)
+
+
+def _findings() -> Iterator[Finding]:
+    layout = Layout.here()
+    yield Finding("python", f"{sys.version.split()[0]} at {sys.prefix}")
+    python = ml_python()
+    yield Finding("environment with torch", str(python or "none"), "" if python else "Run `make setup`.")
+    yield _disk(layout)
+    states = Supervisor(layout).states()
+    if states is None:
+        yield Finding("services", "none run", "Start them with `duologue up`.")
+        return
+    for process in states:
+        ready = is_ready(process.name, layout.ports)
+        fix = "" if ready else f"It is {process.state.lower()}: see {layout.logs / (process.name + '.log')}."
+        yield Finding(process.name, "serves" if ready else "does not serve", fix)
+    yield from _models(layout)
+    letters = count_letters()
+    fix = "See why: `duologue dlq list`; after mending, `duologue dlq replay --all`." if letters else ""
+    yield Finding("dead letters", f"{letters} in {bus_url()}", fix)
+
+
+def _disk(layout: Layout) -> Finding:
+    folder = layout.home if layout.home.exists() else layout.home.parent
+    free = shutil.disk_usage(folder).free / 2**30
+    fix = "" if free > _LEAST_FREE_GIB else "Make room: dialogues, logs and adapters are kept there."
+    return Finding("disk", f"{free:.1f} GiB free for {layout.home}", fix)
+
+
+def _models(layout: Layout) -> Iterator[Finding]:
+    try:
+        statuses = check_models(layout.ports)
+    except grpc.RpcError:
+        yield Finding("models", "not asked", "The role-play service does not answer: see above.")
+        return
+    for status in statuses:
+        state = f"{status.model} at {status.url} answers in {status.seconds:.2f} s"
+        if status.ok:
+            yield Finding(f"{status.part} model", state)
+        else:
+            yield Finding(f"{status.part} model", f"{status.model!r} at {status.url} does not answer", status.problem)

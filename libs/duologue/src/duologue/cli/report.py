@@ -1,0 +1,99 @@
+"""A campaign as people read it."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from duologue.cli.output import console, enum_name, number, print_table
+from duologue.contracts.v1 import campaign_pb2 as pb
+
+_MEANS = (
+    "subgoals_absolute",
+    "subgoals_relative",
+    "subgoals_branch",
+    "ended",
+    "success",
+    "character_client",
+    "character_agent",
+    "words",
+    "ngrams",
+    "repeats",
+    "role_leaks",
+)
+
+
+def print_campaign(campaign: pb.Campaign) -> None:
+    state = enum_name(campaign, "state")
+    console.print(
+        f"[bold]{campaign.name}[/] {campaign.id}: {state}" + (f", {campaign.reason}" if campaign.reason else "")
+    )
+    console.print(f"spec {campaign.spec_version}, created {campaign.created_at}")
+    for round_ in campaign.history:
+        print_round(round_)
+    print_costs(campaign)
+
+
+def print_round(round_: pb.Round) -> None:
+    """Scores, drops and the gate of one round."""
+    console.print(f"\n[bold]Round {round_.number}[/]: {enum_name(round_, 'phase')}" + _outcome(round_))
+    if round_.means:
+        grid = Table.grid(padding=(0, 2))
+        for name in _MEANS:
+            if name in round_.means:
+                grid.add_row(f"  {name}", number(round_.means[name]))
+        grid.add_row("  diversity", number(round_.diversity) if round_.candidates else "-")
+        console.print(grid)
+    if round_.kept + round_.dropped:
+        share = round_.kept / (round_.kept + round_.dropped)
+        console.print(f"  kept {round_.kept} of {round_.kept + round_.dropped} ({share:.0%})" + _drops(round_))
+    if round_.dataset_id and round_.kept:
+        console.print(f"  dataset {round_.dataset_id}")
+    if round_.HasField("evaluation"):
+        print_evaluation(round_.evaluation)
+
+
+def print_evaluation(evaluation: pb.Evaluation) -> None:
+    """The comparison on held-out dialogues, with confidence intervals, and the gate's verdict."""
+    against = evaluation.current_adapter_id or "the base model"
+    print_table(
+        f"  {evaluation.adapter_id} against {against}, held out, {evaluation.confidence:.0%} intervals",
+        ("  metric", "current", "candidate", "gain", "pairs"),
+        [
+            (
+                f"  {item.metric}",
+                _interval(item.current),
+                _interval(item.candidate),
+                _interval(item.gain, signed=True),
+                str(item.pairs),
+            )
+            for item in evaluation.comparisons
+        ],
+    )
+    verdict = "[green]released[/]" if evaluation.released else "[yellow]refused[/]"
+    console.print(f"  {verdict}: {evaluation.reason}")
+
+
+def print_costs(campaign: pb.Campaign) -> None:
+    tokens = campaign.prompt_tokens + campaign.completion_tokens
+    kept = sum(round_.kept for round_ in campaign.history)
+    line = f"\n{tokens:,} tokens ({campaign.completion_tokens:,} written), {campaign.model_seconds:.0f} model seconds"
+    if kept:
+        hours = campaign.model_seconds / 3600
+        line += f"; {tokens // kept:,} tokens per kept dialogue"
+        line += f", {kept / hours:,.0f} kept per model hour" if hours else ""
+    console.print(line)
+
+
+def _outcome(round_: pb.Round) -> str:
+    return f", {round_.outcome}" if round_.outcome and not round_.HasField("evaluation") else ""
+
+
+def _drops(round_: pb.Round) -> str:
+    if not round_.dropped_by:
+        return ""
+    return "; dropped by " + ", ".join(f"{name}: {count}" for name, count in sorted(round_.dropped_by.items()))
+
+
+def _interval(interval: pb.Interval, *, signed: bool = False) -> str:
+    form = "{:+.3f}" if signed else "{:.3f}"
+    return f"{form.format(interval.value)} \\[{form.format(interval.low)}, {form.format(interval.high)}]"
