@@ -66,7 +66,6 @@ class RolePlay(_Part):
     recoveries: int = Field(
         2, ge=0, le=20, description="Replies in a row that fit no edge before the dialogue is derailed."
     )
-    anytime_chance: float = Field(0.0, ge=0, le=1, description="Chance per client turn to stray off the workflow.")
 
 
 class RandomFilter(_Part):
