@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from duologue.contracts.topics import DIALOGUE_REQUESTED
+from duologue.contracts.topics import ADAPTER_RELEASED, DIALOGUE_REQUESTED
 from duologue.contracts.v1 import events_pb2, roleplay_pb2, roleplay_pb2_grpc
 from duologue.models import ChatModel, DecisionModel, ModelServer
 from duologue.runtime import Runtime, load_settings
@@ -23,7 +23,8 @@ async def main() -> None:
         client = ChatModel(await runtime.open(ModelServer(settings.models.client)))
         agent = ChatModel(await runtime.open(ModelServer(settings.models.agent)))
         manager = DecisionModel(await runtime.open(ModelServer(settings.models.manager)))
-        play = PlayDialogue(SelfTalk(client, agent, manager), WorkflowShelf(artifacts), AdapterCheck(agent, artifacts))
+        adapters = AdapterCheck(agent, artifacts)
+        play = PlayDialogue(SelfTalk(client, agent, manager), WorkflowShelf(artifacts), adapters)
 
         runtime.serve(
             roleplay_pb2_grpc.add_RoleplayServiceServicer_to_server,
@@ -31,6 +32,7 @@ async def main() -> None:
             roleplay_pb2.DESCRIPTOR.services_by_name["RoleplayService"],
         )
         runtime.consume(DIALOGUE_REQUESTED, events_pb2.DialogueRequested, play.handle, concurrency=settings.concurrency)
+        runtime.consume(ADAPTER_RELEASED, events_pb2.AdapterReleased, adapters.released, concurrency=1)
         await runtime.until_stopped()
 
 

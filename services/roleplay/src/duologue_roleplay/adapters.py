@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+import structlog
 from pydantic import ValidationError
 
-from duologue.bus import Poison, Transient
+from duologue.bus import Poison, Record, Transient
 from duologue.contracts.v1 import dialogue_pb2 as pb
+from duologue.contracts.v1 import events_pb2
 from duologue.models import ChatModel
 from duologue.models.fingerprint import Fingerprint, WrongAdapter, check_adapter
+from duologue.runtime.failures import sorted_failures
 from duologue.store import ArtifactStore
+
+log = structlog.get_logger(__name__)
 
 
 class AdapterCheck:
@@ -21,6 +27,13 @@ class AdapterCheck:
         self._artifacts = artifacts
         self._checked: set[tuple[str, str]] = set()
         self._lock = asyncio.Lock()
+
+    async def released(self, event: events_pb2.AdapterReleased) -> Sequence[Record]:
+        """Check an adapter when it is released: the server loads it, and a wrong one is known before it is used."""
+        with sorted_failures():
+            await self.check(event.adapter)
+        log.info("released", agent=event.agent, adapter=event.adapter.id or "base model", cause=event.cause)
+        return []
 
     async def check(self, adapter: pb.AdapterRef) -> None:
         """Raises `Transient` while the server answers as another model; records wait until it is mended."""
