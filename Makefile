@@ -4,11 +4,12 @@ MODELS ?= tiny
 SPEC ?= examples/campaigns/quickstart.yaml
 
 BIN := .venv/bin
-SLIM := libs/duologue services/campaign services/roleplay services/scoring services/filtering
+# Of training only the settings and the checks are used here; it runs in .venv-ml.
+SLIM := libs/duologue services/campaign services/roleplay services/scoring services/filtering services/training
 ML := libs/duologue services/training
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test lint bench protos lock clean
+.PHONY: help setup run up down test lint bench docs protos lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +55,9 @@ setup: .venv/.ready .venv-ml/.ready
 	@$(BIN)/uv pip sync --quiet --python .venv-ml --require-hashes requirements/ml.txt
 	@$(BIN)/uv pip install --quiet --python .venv-ml --no-deps --no-build-isolation $(ML:%=-e %)
 	@touch $@
+
+docs: .venv/.ready ## generate docs/reference from the code
+	$(BIN)/python docs/generate.py
 
 protos: .venv/.ready ## generate code from protos/
 	$(BIN)/python protos/generate.py

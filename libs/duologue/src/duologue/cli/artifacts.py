@@ -7,7 +7,6 @@ import os
 from duologue.cli.local.layout import Layout
 from duologue.cli.output import Failure
 from duologue.contracts.v1 import dialogue_pb2
-from duologue.store import ArtifactDamaged, ArtifactStore
 
 # For commands against services elsewhere; on one machine the store is in the local folder.
 ARTIFACTS_VARIABLE = "DUOLOGUE_ARTIFACTS__URL"
@@ -15,6 +14,9 @@ ARTIFACTS_VARIABLE = "DUOLOGUE_ARTIFACTS__URL"
 
 def artifact_bytes(artifact: dialogue_pb2.Artifact) -> bytes:
     """The bytes of an artifact, checked against its hash."""
+    # SQL comes along with the store: a second that other commands need not wait for.
+    from duologue.store import ArtifactDamaged, ArtifactStore
+
     root = os.environ.get(ARTIFACTS_VARIABLE) or str(Layout.here().artifacts)
     try:
         return ArtifactStore(root).read(artifact.uri, artifact.sha256)

@@ -11,7 +11,6 @@ import typer
 
 from duologue.cli.artifacts import artifact_bytes
 from duologue.cli.connection import campaign_service
-from duologue.cli.export import EXPORTS
 from duologue.cli.output import AsJson, Failure, console, print_json, print_table
 from duologue.contracts.v1 import campaign_pb2 as pb
 
@@ -88,6 +87,8 @@ def export(
     ] = Format.PARQUET,
 ) -> None:
     """Write a dataset to a file."""
+    from duologue.cli.export import EXPORTS  # Arrow: a second that other commands need not wait for
+
     data = artifact_bytes(_get(dataset).sealed.data)
     temporary = output.with_name(output.name + ".tmp")
     try:

@@ -39,23 +39,23 @@ class _Part(BaseModel):
 class Split(_Part):
     """Files of the training side and of the held-out side; nothing may stand on both."""
 
-    training: tuple[Text, ...] = Field(min_length=1)
-    held_out: tuple[Text, ...] = Field(min_length=1)
+    training: tuple[Text, ...] = Field(min_length=1, description="Files to make training dialogues with.")
+    held_out: tuple[Text, ...] = Field(min_length=1, description="Files that only evaluation sees.")
 
 
 class Models(_Part):
     """Models to ask the servers for; empty: the model that the server's settings name."""
 
-    client: str = ""
-    agent: str = ""
-    manager: str = ""
+    client: str = Field("", description="Plays the client; it is never trained.")
+    agent: str = Field("", description="Plays the agent where no adapter does.")
+    manager: str = Field("", description="Answers the decisions.")
 
 
 class Decoding(_Part):
     """How client and agent sample (defaults of the paper, section 4)."""
 
-    temperature: float = Field(0.8, ge=0, le=2)
-    top_p: float = Field(0.95, gt=0, le=1)
+    temperature: float = Field(0.8, ge=0, le=2, description="0 is greedy.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Share of the probability that is sampled from (nucleus).")
     max_tokens: int = Field(100, ge=1, le=2048, description="New tokens per utterance.")
 
 
@@ -112,13 +112,13 @@ class Training(_Part):
     """LoRA fine-tuning of the agent, always from the base model (defaults of the paper, section 4)."""
 
     base_model: str = Field("", description="Folder or id of the weights; empty: the agent's model.")
-    rank: int = Field(64, ge=1, le=512)
-    alpha: int = Field(64, ge=1, le=1024)
-    learning_rate: float = Field(5e-4, gt=0, le=1)
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    batch_size: int = Field(4, ge=1, le=1024)
-    epochs: int = Field(1, ge=1, le=100)
-    warmup_steps: int = Field(10, ge=0, le=100_000)
+    rank: int = Field(64, ge=1, le=512, description="Of the LoRA matrices.")
+    alpha: int = Field(64, ge=1, le=1024, description="Scale of the LoRA update, over the rank.")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="At the end of the warm-up.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Of AdamW.")
+    batch_size: int = Field(4, ge=1, le=1024, description="Agent turns per step.")
+    epochs: int = Field(1, ge=1, le=100, description="Times that each agent turn is seen.")
+    warmup_steps: int = Field(10, ge=0, le=100_000, description="Steps until the learning rate is reached.")
     max_tokens: int = Field(1024, ge=16, le=131_072, description="Longer examples are cut off at the front.")
     min_kept: int = Field(8, ge=1, description="Fewer kept dialogues than this, over all rounds: no training.")
     accumulate: bool = Field(True, description="Train on the kept dialogues of all rounds so far.")
@@ -127,19 +127,17 @@ class Training(_Part):
 class Gate(_Part):
     """When a new adapter replaces the current one, judged on paired held-out dialogues."""
 
-    metric: Metric = "subgoals_relative"
+    metric: Metric = Field("subgoals_relative", description="What the new adapter must be better at.")
     min_gain: float = Field(0.0, ge=0, description="The lower confidence bound of the gain must be above this.")
-    confidence: float = Field(0.95, ge=0.5, lt=1)
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the intervals.")
     guards: tuple[Metric, ...] = Field(("success",), description="Metrics that must not fall significantly.")
 
 
 class Evaluation(_Part):
     """Held-out dialogues per adapter. Both adapters meet the same personas, intentions and seeds."""
 
-    dialogues: int = Field(100, ge=2, le=100_000)
-    structured: bool = Field(
-        True, description="Whether the agent is told what the workflow wants said (METHOD: both matter)."
-    )
+    dialogues: int = Field(100, ge=2, le=100_000, description="Per adapter.")
+    structured: bool = Field(True, description="Whether the agent is told what the workflow wants said.")
 
 
 class Budget(_Part):
@@ -152,18 +150,18 @@ class Budget(_Part):
 class CampaignSpec(_Part):
     """The campaign file. Paths in it are relative to the file."""
 
-    campaign: Identifier
-    description: str = ""
+    campaign: Identifier = Field(description="Its name, and the name of the agent that it trains.")
+    description: str = Field("", description="What it is for; for people.")
     workflows: Split
     personas: Split
-    rounds: int = Field(1, ge=1, le=1000)
+    rounds: int = Field(1, ge=1, le=1000, description="Each with dialogues, a dataset, an adapter and an evaluation.")
     dialogues: int = Field(ge=1, le=1_000_000, description="Training dialogues per round.")
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of casts, draws, sampling and training.")
     concurrency: int = Field(32, ge=1, le=10_000, description="Dialogues requested and not yet scored, at most.")
     models: Models = Models()
     decoding: Decoding = Decoding()
     role_play: RolePlay = RolePlay()
-    filters: tuple[Filter, ...] = ()
+    filters: tuple[Filter, ...] = Field((), description="One after the other, each on what the ones before left.")
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()

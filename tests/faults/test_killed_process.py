@@ -1,0 +1,49 @@
+"""Any one process is killed in the middle of a campaign: it comes back, nothing is lost, nothing comes twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.local_stack import LocalStack, is_over, phase, write_spec
+
+# When each is in the middle of its work.
+GENERATING = ("campaign", "roleplay", "scoring", "filtering", "model-client", "model-agent")
+
+
+def _in_the_middle(process: str, campaign: Any) -> bool:
+    if process == "training":
+        return phase(campaign) == "training"
+    return phase(campaign) == "generating" and campaign["history"][-1]["scored"] >= 3
+
+
+@pytest.mark.parametrize("process", [*GENERATING, "training"])
+async def test_a_killed_process_comes_back_and_no_dialogue_is_lost_or_doubled(
+    stack: LocalStack, tmp_path: Path, process: str
+) -> None:
+    campaign_id = stack.create(write_spec(tmp_path, f"kill-{process}", evaluation={"dialogues": 2}))
+    stack.wait_for(campaign_id, lambda campaign: _in_the_middle(process, campaign))
+    killed = stack.kill(process)
+
+    campaign = stack.wait_for(campaign_id, is_over)
+    assert campaign["state"] == "CAMPAIGN_STATE_COMPLETED", campaign["reason"]
+
+    async def is_back() -> bool:
+        return stack.pid(process) not in (0, killed)
+
+    await eventually(is_back, "the process is back")
+
+    records = stack.json("dialogue", "list", campaign_id)["dialogues"]
+    places = [(record["dialogue"]["split"], record["dialogue"]["index"]) for record in records]
+    expected = [("SPLIT_EVALUATION", index) for index in range(4)] + [("SPLIT_TRAINING", index) for index in range(12)]
+    assert sorted(places) == sorted(expected)
+
+    (round_,) = campaign["history"]
+    sealed = stack.json("dataset", "show", round_["dataset_id"])["manifest"]["dialogue_ids"]
+    kept = [record["dialogue"]["id"] for record in records if record["decision"] == "kept"]
+    assert len(sealed) == 6
+    assert sorted(sealed) == sorted(kept)
+    assert stack.json("dlq", "list")["dead_letters"] == []
