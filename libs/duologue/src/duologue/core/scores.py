@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from duologue.core.alignment import performed
 from duologue.core.dialogue import Role
 from duologue.core.text import Vocabulary, ngrams, rouge_l, tokenize
 from duologue.core.workflow import PLACEHOLDER, EndNode, Workflow, fill
@@ -61,12 +62,16 @@ class Scores:
 
 
 def score_dialogue(turns: Sequence[Utterance], workflow: Workflow, facts: Mapping[str, str] | None = None) -> Scores:
-    """Score a dialogue. `facts` fill the placeholders of the references; without them placeholders are left out."""
+    """Score a dialogue. `facts` fill the placeholders of the references.
+
+    A placeholder without a fact is left out of the references that the walk compares (subgoals, success), as the paper
+    has none; for `nodes` it stands for whatever was said there.
+    """
     references = _References(workflow, facts or {})
     spoken = [turn.text for turn in turns if turn.role is not Role.TOOL]
-    said = [references.vocabulary.encode(turn.text) for turn in turns if turn.role is Role.AGENT]
-    walk = _walk(said, workflow, references)
-    nodes = _performed(said, workflow, references)
+    said = [turn.text for turn in turns if turn.role is Role.AGENT]
+    walk = _walk([references.vocabulary.encode(text) for text in said], workflow, references)
+    nodes = performed(said, workflow, facts or {}, STEP_THRESHOLD)
     tokens = [tokenize(text) for text in spoken]
     reached = workflow.nodes.get(walk[-1]) if walk else None
     steps = len(set(walk))
@@ -134,23 +139,6 @@ def _closest(utterance: str, candidates: Sequence[str], references: _References)
         if score > best_score:
             best, best_score = name, score
     return best
-
-
-def _performed(said: Sequence[str], workflow: Workflow, references: _References) -> tuple[str | None, ...]:
-    """For each agent utterance the node whose reference it is closest to, wherever the walk stands.
-
-    Where references are alike, a node that may come next is preferred. People skip and go back; the walk doesn't.
-    """
-    everywhere = list(references.encoded)
-    position: str | None = None
-    performed: list[str | None] = []
-    for utterance in said:
-        ahead = workflow.spoken_after[position] if position is not None else workflow.entry
-        name = _closest(utterance, [*ahead, *everywhere], references)
-        performed.append(name)
-        if name in workflow.spoken:
-            position = name
-    return tuple(performed)
 
 
 def _repeats(nodes: Sequence[str | None], workflow: Workflow) -> int:
