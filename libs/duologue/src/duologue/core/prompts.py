@@ -98,7 +98,7 @@ def manager_questions(workflow: Workflow, node: SayNode, facts: dict[str, str]) 
     if len(replies) > 1:
         questions["reply"] = {"type": "choice", "instructions": "Which reply is the client's?", "criteria": replies}
     questions["applies"] = {"type": "noul", "instructions": "Does the client answer the agent?"}
-    asides = {name: anytime.when[0] for name, anytime in workflow.anytime.items() if anytime.when}
+    asides = {name: fill(anytime.when[0], facts) for name, anytime in workflow.anytime.items() if anytime.when}
     if len(asides) > 1:
         questions["aside"] = {"type": "choice", "instructions": "What does the client want?", "criteria": asides}
     questions["ended"] = {"type": "noul", "instructions": "Is the conversation over?"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -45,8 +46,11 @@ def parse_yaml(text: str, file: str) -> Source:
     if len(text) > _MAX_CHARACTERS:
         raise InvalidInput([Problem(file, 0, f"the file has more than {_MAX_CHARACTERS:,} characters")])
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise InvalidInput([Problem(file, 0, "YAML aliases (*name) are not supported", "Write the value out.")])
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, (yaml.AliasToken, yaml.TagToken)):
+                what = "aliases (*name)" if isinstance(token, yaml.AliasToken) else "tags (!name)"
+                line = token.start_mark.line + 1
+                raise InvalidInput([Problem(file, line, f"YAML {what} are not supported", "Write the value out.")])
         loader = yaml.SafeLoader(text)
         try:
             root = loader.get_single_node()
@@ -79,6 +83,8 @@ class _Builder:
             return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
         # `yes`, `no`, `on` and `off` are words in dialogues far more often than they are booleans.
         if node.tag == "tag:yaml.org,2002:bool" and node.value.lower() not in ("true", "false"):
+            return node.value
+        if node.tag == "tag:yaml.org,2002:timestamp":
             return node.value
         return self.loader.construct_object(node)
 
@@ -136,11 +142,16 @@ def _path_in(data: Any, location: Sequence[str | int]) -> Path:
     return tuple(path)
 
 
-def _fields_at(model: type[BaseModel], path: Path) -> list[str]:
-    """Names that may stand at `path`, where that is a plain nested model; else none."""
-    current: Any = model
-    for step in path:
-        field = getattr(current, "model_fields", {}).get(step)
-        current = field.annotation if field is not None else None
-    fields = getattr(current, "model_fields", {})
-    return [info.alias or name for name, info in fields.items()]
+def _fields_at(annotation: Any, path: Path) -> list[str]:
+    """Names of the fields that may stand at `path` below something of this type."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _fields_at(arguments[0], path)
+    if origin in (Union, UnionType):
+        return [name for argument in arguments for name in _fields_at(argument, path)]
+    if not path:
+        return list(getattr(annotation, "model_fields", {}))
+    if origin in (dict, list, tuple):
+        return _fields_at(arguments[1] if origin is dict else arguments[0], path[1:])
+    field = getattr(annotation, "model_fields", {}).get(path[0])
+    return _fields_at(field.annotation, path[1:]) if field is not None else []

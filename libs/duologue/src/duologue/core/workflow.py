@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
@@ -24,7 +25,7 @@ def fill(text: str, facts: Mapping[str, str]) -> str:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Reply(_Part):
@@ -220,17 +221,11 @@ class Workflow(_Part):
     @cached_property
     def depth_to_end(self) -> dict[str, int]:
         """For each spoken node, the most spoken nodes from it (itself included) to an end, without loops."""
+        ahead = {name: [edge.to for edge in node.edges.values() if not edge.loop] for name, node in self.nodes.items()}
         depths: dict[str, int] = {}
-
-        def depth(name: str) -> int:
-            if name not in depths:
-                node = self.nodes[name]
-                ahead = [depth(edge.to) for edge in node.edges.values() if not edge.loop]
-                depths[name] = max(ahead, default=0) + (not isinstance(node, CallNode))
-            return depths[name]
-
-        for name in self.nodes:
-            depth(name)
+        for name in TopologicalSorter(ahead).static_order():  # what lies ahead comes first
+            speaks = not isinstance(self.nodes[name], CallNode)
+            depths[name] = max((depths[following] for following in ahead[name]), default=0) + speaks
         return {name: depths[name] for name in self.spoken}
 
     def intention(self, intention_id: str) -> Intention:

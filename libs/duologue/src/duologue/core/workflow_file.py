@@ -221,6 +221,9 @@ def _texts(workflow: Workflow) -> Iterator[tuple[Path, str]]:
         if isinstance(node, CallNode):
             for argument, text in node.arguments.items():
                 yield ("nodes", name, "arguments", argument), text
+            for outcome_id, outcome in node.outcomes.items():
+                for fact, text in outcome.returns.items():
+                    yield (*_edge_path(workflow, name, outcome_id), "returns", fact), text
         elif isinstance(node, EndNode):
             yield ("nodes", name, "end"), node.end
         else:
@@ -230,3 +233,5 @@ def _texts(workflow: Workflow) -> Iterator[tuple[Path, str]]:
                     yield (*_edge_path(workflow, name, edge_id), "examples", index), example
     for name, anytime in workflow.anytime.items():
         yield ("anytime", name, "say"), anytime.say
+        for index, wording in enumerate(anytime.when):
+            yield ("anytime", name, "when", index), wording
