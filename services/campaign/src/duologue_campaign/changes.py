@@ -19,4 +19,5 @@ class Changes:
     async def wait(self, seconds: float) -> None:
         """Until the next change, for `seconds` at most."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):  # before 3.12 wait_for may swallow the cancellation
+                await self._event.wait()

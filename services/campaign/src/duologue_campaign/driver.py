@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -38,6 +39,7 @@ class Driver:
         changes: Changes,
         filtering: filtering_pb2_grpc.FilteringServiceAsyncStub,
         settings: Settings,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._machine = machine
@@ -46,6 +48,8 @@ class Driver:
         self._changes = changes
         self._filtering = filtering
         self._settings = settings
+        self._clock = clock
+        self._began = clock()
 
     async def run(self) -> None:
         while True:
@@ -82,11 +86,12 @@ class Driver:
             log.warning("filtering did not take the order", dataset=request.dataset_id, error=str(error))
 
     def _reissue(self, session: Session) -> bool:
+        """Time in which this service was down is no standstill: what came meanwhile waits on the topics."""
         changed = False
-        deadline = time.time() - self._settings.reissue_seconds
+        deadline = self._clock() - self._settings.reissue_seconds
         for row in _running(session):
             current = row.history[-1]
-            if current.phase in SPLIT_OF_PHASE and current.progress_at < deadline:
+            if current.phase in SPLIT_OF_PHASE and max(current.progress_at, self._began) < deadline:
                 self._machine.reissue(session, row, self._settings.reissues)
                 changed = True
         return changed

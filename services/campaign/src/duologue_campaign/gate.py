@@ -13,6 +13,8 @@ from duologue.core.campaign import Gate
 # Always shown beside the metrics that decide.
 _SHOWN = ("subgoals_relative", "subgoals_branch", "ended", "success", "character_agent")
 _RESAMPLES = 2000
+# Figures that are drawn at once: some tens of megabytes, however many dialogues there are.
+_BATCH = 2_000_000
 
 Scores = Mapping[str, float]
 
@@ -41,6 +43,8 @@ def _verdict(comparisons: Mapping[str, pb.Comparison], gate: Gate) -> tuple[bool
     main = comparisons.get(gate.metric)
     if main is None:
         return False, f"{gate.metric} was measured on no pair of dialogues"
+    if main.pairs < 2:
+        return False, f"{gate.metric} was measured on 1 pair of dialogues: that shows nothing"
     for name in gate.guards:
         guard = comparisons.get(name)
         if guard is not None and guard.gain.high < 0:
@@ -79,6 +83,7 @@ def _interval(values: np.ndarray, confidence: float) -> pb.Interval:
         (values,),
         np.mean,
         n_resamples=_RESAMPLES,
+        batch=max(1, _BATCH // len(values)),
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(0),

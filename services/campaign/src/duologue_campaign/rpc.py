@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import campaign_pb2_grpc
 from duologue.core.dialogue import Split
+from duologue.core.problems import InvalidInput, Problem
 from duologue.runtime.errors import NotFound, NotPossible
 from duologue.store import Database, Outbox, WorkflowShelf
 from duologue_campaign import views
@@ -28,6 +30,7 @@ T = TypeVar("T")
 _PAGE = 50
 _LARGEST_PAGE = 1000
 _WATCH_SECONDS = 1.0
+_TOKEN = re.compile(r"[0-9]{1,15}")
 
 
 class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
@@ -219,8 +222,10 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
                 raise NotPossible(f"campaign {row.name} ({row.id[:8]}) is {row.state}")
             if state == CANCELLED and row.state != CANCELLED:
                 self._machine.finish(row, CANCELLED, "cancelled")
-            row.state = state
-            self._machine.advance(session, row)
+            elif state == RUNNING and row.state == PAUSED:
+                self._machine.resume(session, row)
+            elif state == PAUSED:
+                row.state = PAUSED
             return views.campaign_view(session, row)
 
         return await self._change(turn)
@@ -258,12 +263,17 @@ def _one(session: Session, kind: type[T], column: Any, name: str, noun: str) -> 
     if not name or not found:
         raise NotFound(f'there is no {noun} "{name}": see `duologue {noun} list`')
     if len(found) > 1:
-        raise NotPossible(f'"{name}" is the beginning of several {noun} ids: give more of it')
+        raise InvalidInput([Problem(noun, 0, f'"{name}" is the beginning of several ids', "Give more of it.")])
     return found[0]
 
 
 def _page(size: int, token: str) -> tuple[int, int]:
-    return min(size or _PAGE, _LARGEST_PAGE), int(token) if token.isdigit() else 0
+    """Size and start of the page that is asked for."""
+    if size < 0:
+        raise InvalidInput([Problem("page_size", 0, f"is {size}", "Give a number of items, or 0 for the usual one.")])
+    if token and not _TOKEN.fullmatch(token):
+        raise InvalidInput([Problem("page_token", 0, f"is {token!r}", "Give the next_page_token of the page before.")])
+    return min(size or _PAGE, _LARGEST_PAGE), int(token or 0)
 
 
 def _next(found: list[Any], start: int, size: int) -> str:

@@ -56,6 +56,12 @@ class StateMachine:
         while row.state == RUNNING and self._step(session, row, row.history[-1]):
             log.info("phase", campaign=row.id, round=row.history[-1].number, phase=row.history[-1].phase)
 
+    def resume(self, session: Session, row: CampaignRow) -> None:
+        """Go on after a pause, which was no standstill."""
+        row.state = RUNNING
+        row.history[-1].progress_at = self._clock()
+        self.advance(session, row)
+
     def missing(self, session: Session, row: CampaignRow) -> Iterable[int]:
         """Indices of dialogues of the present phase that were asked for and are not back."""
         current = row.history[-1]
@@ -144,12 +150,10 @@ class StateMachine:
             return False
         completed = events_pb2.TrainingCompleted.FromString(adapter.training)
         if completed.error:
-            adapter.state = "failed"
             current.outcome = f"training failed: {completed.error}"
             self._enter(current, DONE, wanted=0)
             self.finish(row, FAILED, current.outcome)
             return False
-        adapter.state = "candidate"
         row.current_adapter_id = released_adapter_id(session, row.name)
         self._enter(current, EVALUATING, wanted=campaign.spec.evaluation.dialogues * _ARMS)
         return True
@@ -266,7 +270,7 @@ class StateMachine:
             DialogueRow.round == current.number,
             DialogueRow.split == Split.EVALUATION,
         )
-        scores = {index: _numbers(found) for index, found in session.execute(query).tuples()}
+        scores = {index: _numbers(found) for index, found in session.execute(query)}
         evens = sorted(index for index in scores if index % _ARMS == 0 and index + 1 in scores)
         return [(scores[index], scores[index + 1]) for index in evens]
 

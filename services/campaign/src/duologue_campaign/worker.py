@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from duologue.bus import Record
-from duologue.contracts.convert import scores_from_proto, split_from_proto
+from duologue.bus import Record, Transient
+from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.runtime.failures import sorted_failures
 from duologue.store import Database, Outbox
@@ -25,15 +25,23 @@ log = structlog.get_logger(__name__)
 class CampaignEvents:
     """Handlers of the topics that the control plane reads. Each is one SQL transaction."""
 
-    def __init__(self, database: Database, machine: StateMachine, outbox: Outbox, changes: Changes) -> None:
+    def __init__(
+        self,
+        database: Database,
+        machine: StateMachine,
+        outbox: Outbox,
+        changes: Changes,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._database = database
         self._machine = machine
         self._outbox = outbox
         self._changes = changes
+        self._clock = clock
 
     async def scored(self, event: pb.DialogueScored) -> Sequence[Record]:
         with sorted_failures():
-            split = split_from_proto(event.dialogue.split)
+            split = dialogue_from_proto(event.dialogue).split
             scores = scores_from_proto(event.scores).as_dict()
         scores["workflow_id"] = event.workflow.id
 
@@ -52,7 +60,7 @@ class CampaignEvents:
                     decision="pending",
                     reason="",
                     payload=event.SerializeToString(),
-                    scored_at=time.time(),
+                    scored_at=self._clock(),
                 )
             )
             campaign.prompt_tokens += sum(turn.prompt_tokens for turn in dialogue.turns)
@@ -61,7 +69,7 @@ class CampaignEvents:
             current = campaign.history[-1]
             if current.number == dialogue.round and SPLIT_OF_PHASE.get(current.phase) is split:
                 current.scored += 1
-                current.progress_at = time.time()
+                current.progress_at = self._clock()
                 if current.phase == "generating":
                     add_to_sums(current, scores)
 
@@ -70,7 +78,9 @@ class CampaignEvents:
     async def filtered(self, event: pb.DialogueFiltered) -> Sequence[Record]:
         def record(session: Session, campaign: CampaignRow) -> None:
             dialogue = session.get(DialogueRow, event.dialogue_id)
-            if dialogue is None or dialogue.decision != "pending":
+            if dialogue is None:
+                raise Transient(f"dialogue {event.dialogue_id} is decided on, but has not come here yet")
+            if dialogue.decision != "pending":
                 return
             dialogue.decision = "kept" if event.kept else "dropped"
             dialogue.reason = event.reason
@@ -93,7 +103,7 @@ class CampaignEvents:
                         round=event.round,
                         kept=event.kept,
                         sealed=event.SerializeToString(),
-                        created_at=time.time(),
+                        created_at=self._clock(),
                     )
                 )
                 session.flush()
@@ -105,6 +115,7 @@ class CampaignEvents:
             adapter = session.get(AdapterRow, event.training_id)
             if adapter is not None and adapter.training is None:
                 adapter.training = event.SerializeToString()
+                adapter.state = "failed" if event.error else "candidate"
 
         return await self._change(event.campaign_id, record)
 

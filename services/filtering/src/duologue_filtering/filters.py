@@ -35,8 +35,10 @@ def parse_filters(text: str) -> tuple[Filter, ...]:
     try:
         return _FILTERS.validate_json(text or "[]")
     except ValidationError as error:
-        problems = [Problem("filters", 0, f"{item['loc']}: {item['msg']}") for item in error.errors(include_url=False)]
-        raise InvalidInput(problems) from None
+        raise InvalidInput(
+            Problem("filters", 0, f"{'.'.join(map(str, item['loc'])) or 'the list'}: {item['msg']}")
+            for item in error.errors(include_url=False)
+        ) from None
 
 
 def decide(candidates: Mapping[str, Metrics], filters: Sequence[Filter], seed: int) -> dict[str, Decision]:

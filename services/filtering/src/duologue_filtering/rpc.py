@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import filtering_pb2 as pb
 from duologue.contracts.v1 import filtering_pb2_grpc
+from duologue.runtime.errors import NotPossible
 from duologue.store import Database
 from duologue_filtering.filters import decide, dropped_by, parse_filters
 from duologue_filtering.sealing import Sealer, round_scores
@@ -28,6 +29,7 @@ class FilteringRpc(filtering_pb2_grpc.FilteringServiceServicer):
         def ask(session: Session) -> pb.SealDatasetResponse:
             seal = session.get(SealRow, request.dataset_id)
             if seal is None:
+                _refuse_second(session, request)
                 seal = SealRow(
                     dataset_id=request.dataset_id,
                     campaign_id=request.campaign_id,
@@ -57,6 +59,14 @@ class FilteringRpc(filtering_pb2_grpc.FilteringServiceServicer):
             )
 
         return await self._database.run(preview)
+
+
+def _refuse_second(session: Session, request: pb.SealDatasetRequest) -> None:
+    """A round is sealed once: after that its dialogues are only in its dataset."""
+    query = select(SealRow.dataset_id).where(SealRow.campaign_id == request.campaign_id, SealRow.round == request.round)
+    first = session.scalar(query)
+    if first is not None:
+        raise NotPossible(f"round {request.round} of campaign {request.campaign_id} goes into dataset {first}")
 
 
 def _present(session: Session, campaign_id: str, round_: int) -> int:

@@ -56,7 +56,8 @@ class Sealer:
                 self._outbox.wake()
                 log.info("sealed", dataset=dataset_id, kept=sealed.kept, candidates=sealed.candidates)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _CHECK_SECONDS)
+                async with asyncio.timeout(_CHECK_SECONDS):  # before 3.12 wait_for may swallow the cancellation
+                    await self._wake.wait()
 
     def _seal(self, session: Session, dataset_id: str) -> events_pb2.DatasetSealed:
         """Decide, write the dataset, and tell: the artifacts first, the rest in one transaction."""

@@ -24,7 +24,8 @@ async def main() -> None:
         agent = ChatModel(await runtime.open(ModelServer(settings.models.agent)))
         manager = DecisionModel(await runtime.open(ModelServer(settings.models.manager)))
         adapters = AdapterCheck(agent, artifacts)
-        play = PlayDialogue(SelfTalk(client, agent, manager), WorkflowShelf(artifacts), adapters)
+        self_talk = SelfTalk(client, agent, manager, speculate=settings.speculate)
+        play = PlayDialogue(self_talk, WorkflowShelf(artifacts), adapters)
 
         runtime.serve(
             roleplay_pb2_grpc.add_RoleplayServiceServicer_to_server,

@@ -40,6 +40,14 @@ class GraphPosition:
         """Take an edge of the present node; the tool turns of the calls on the way to the next spoken node."""
         return self._go_to(self.node.edges[edge_id].to)
 
+    def fork(self) -> GraphPosition:
+        """A walk of its own from here on. What it draws on the way, this one draws too when it goes the same way."""
+        rng = random.Random(0)  # without a seed it would read 2.5 kB of entropy first
+        rng.setstate(self.rng.getstate())
+        other = GraphPosition(self.workflow, self.intention, rng)
+        other.facts, other.name, other._pinned = dict(self.facts), self.name, set(self._pinned)
+        return other
+
     def _go_to(self, name: str) -> list[Turn]:
         turns: list[Turn] = []
         node = self.workflow.nodes[name]

@@ -11,7 +11,8 @@ _ANY_NAME = re.compile(r"(?:^|\s)(?:client|user|customer|agent|assistant)\s*:", 
 _INSTRUCTION = re.compile(r"\[?(?:Say now|Answer briefly, then ask again):.*", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(r"```.*?(?:```|$)|</?[A-Za-z][^<>]*>|<\|[^|]*\|>", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?…][\"')\]]*(?=\s|$)")
-_SPACE = re.compile(r"\s+")
+# Names and instructions have a colon, code one of the others. Most utterances have neither and are done with this.
+_TELLTALE = re.compile(r"[:`<]")
 
 
 def repair(text: str, speaker: Role, *, is_cut: bool) -> tuple[str, tuple[str, ...]]:
@@ -21,21 +22,27 @@ def repair(text: str, speaker: Role, *, is_cut: bool) -> tuple[str, tuple[str, .
     (repeated what it was told), `code`, `unfinished` (`is_cut`: the last sentence was cut off by the token limit).
     """
     repairs: list[str] = []
-    rest = _without_own_name(text.strip(), speaker)
-    _note(repairs, "own_name", rest != text.strip())
+    rest = text.strip()
+    if _TELLTALE.search(rest):
+        rest = _own_words(rest, speaker, repairs)
+    if is_cut and "role_leak" not in repairs:
+        whole = _whole_sentences(rest)
+        _note(repairs, "unfinished", whole != rest)
+        rest = whole
+    return " ".join(rest.split()), tuple(repairs)
+
+
+def _own_words(text: str, speaker: Role, repairs: list[str]) -> str:
+    """What `speaker` says themselves and out loud; notes what is left out."""
+    rest = _without_own_name(text, speaker)
+    _note(repairs, "own_name", rest != text)
     for name, pattern in (("code", _CODE), ("instruction", _INSTRUCTION)):
         mended = pattern.sub(" ", rest).strip()
         _note(repairs, name, mended != rest)
         rest = mended
     leak = _ANY_NAME.search(rest)
-    if leak:
-        rest = rest[: leak.start()]
-        _note(repairs, "role_leak", True)
-    elif is_cut:
-        whole = _whole_sentences(rest)
-        _note(repairs, "unfinished", whole != rest)
-        rest = whole
-    return _SPACE.sub(" ", rest).strip(), tuple(repairs)
+    _note(repairs, "role_leak", leak is not None)
+    return rest[: leak.start()] if leak else rest
 
 
 def _without_own_name(text: str, speaker: Role) -> str:

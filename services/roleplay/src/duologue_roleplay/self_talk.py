@@ -11,8 +11,6 @@ from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Ro
 from duologue.core.persona import Persona
 from duologue.core.prompts import (
     PROMPTS_VERSION,
-    STOP,
-    Message,
     agent_prompt,
     ask_again,
     client_prompt,
@@ -26,10 +24,8 @@ from duologue.models import ChatModel, DecisionModel
 from duologue.models.chat import Sampling
 from duologue_roleplay.graph import GraphPosition
 from duologue_roleplay.manager import Verdict, judge
-from duologue_roleplay.repair import repair
-
-# An utterance of which nothing is left after repair is asked for once more, with another seed.
-_TRIES = 2
+from duologue_roleplay.speculation import Speculation, likely_edge
+from duologue_roleplay.utterance import Ask, Spoken, speak
 
 
 @dataclass(frozen=True)
@@ -63,38 +59,42 @@ class _Talk:
     plan: Plan
     position: GraphPosition
     told: Callable[[Turn], Awaitable[None]] | None
+    ahead: Speculation
     turns: list[Turn] = field(default_factory=list)
     history: list[Utterance] = field(default_factory=list)
+    agent_turns: int = 0
     stray: int = 0
 
     async def add(self, turn: Turn) -> None:
         self.turns.append(turn)
         self.history.append(Utterance(turn.role, turn.text))
+        self.agent_turns += turn.role is Role.AGENT
         if self.told is not None:
             await self.told(turn)
-
-    def seed(self, attempt: int) -> int:
-        """Another for every request of the dialogue, the same in every replay."""
-        return (self.plan.seed * 1_000_003 + len(self.turns) * 10 + attempt) % 2**31
 
 
 class SelfTalk:
     """Plays dialogues with three models. Holds no state between dialogues; play as many at once as you like."""
 
-    def __init__(self, client: ChatModel, agent: ChatModel, manager: DecisionModel) -> None:
+    def __init__(self, client: ChatModel, agent: ChatModel, manager: DecisionModel, *, speculate: bool = False) -> None:
+        """`speculate`: ask the agent for the likeliest next turn while the manager decides, see `speculation`."""
         self._client = client
         self._agent = agent
         self._manager = manager
+        self._speculate = speculate
 
     async def play(self, plan: Plan, told: Callable[[Turn], Awaitable[None]] | None = None) -> Dialogue:
         """Play a dialogue to its end; `told` is awaited with each turn.
 
-        Three requests for a turn pair: agent, client, and all decisions about the client's reply in one.
+        Three requests for a turn pair: agent, client, and all decisions about the client's reply in one. A wrong
+        speculation is a fourth.
         """
         plan = self._with_models(plan)
         position = GraphPosition(plan.workflow, plan.intention, random.Random(plan.seed))
-        talk = _Talk(plan, position, told)
-        reason = await self._play_structured(talk) if plan.structured else await self._play_free(talk)
+        async with Speculation() as ahead:
+            talk = _Talk(plan, position, told, ahead)
+            reason = await self._play_structured(talk) if plan.structured else await self._play_free(talk)
+            await ahead.settle(talk.turns)
         return Dialogue(
             id=plan.dialogue_id,
             campaign_id=plan.campaign_id,
@@ -153,78 +153,81 @@ class SelfTalk:
         for _ in range(talk.plan.max_turns):
             if not await self._agent_speaks(talk, "", ""):
                 return EndReason.SILENT
-            reply = await self._client_speaks(talk, "")
-            if reply is None:
+            reply = await self._client_speaks(talk)
+            if not reply.text:
                 return EndReason.SILENT
-            answers = await self._decide(talk, reply, question)
-            if answers["ended"].answer == "yes":
+            decisions = await self._decide(talk, reply, "", question)
+            if decisions["ended"].answer == "yes":
                 return EndReason.CLIENT_LEFT
         return EndReason.TURN_LIMIT
 
     async def _agent_speaks(self, talk: _Talk, instruction: str, node: str) -> bool:
-        messages = agent_prompt(talk.plan.workflow, talk.history, instruction)
-        turn = await self._speak(talk, self._agent, messages, Role.AGENT, talk.plan.agent_model)
-        if turn is None:
+        ask = _agent_ask(talk.plan, talk.history, instruction, len(talk.turns))
+        spoken = await talk.ahead.claim(ask, len(talk.turns)) or await speak(self._agent, ask)
+        if not spoken.text:
             return False
-        await talk.add(replace(turn, instruction=instruction, node=node))
+        await talk.add(_turn(Role.AGENT, spoken, node, instruction))
         return True
 
     async def _client_replies(self, talk: _Talk, node: SayNode) -> Verdict | None:
         """What the client's reply means for the graph; None when the client says nothing usable."""
-        reply = await self._client_speaks(talk, talk.position.name)
-        if reply is None:
+        reply = await self._client_speaks(talk)
+        if not reply.text:
             return None
+        if self._speculate and talk.agent_turns < talk.plan.max_turns:
+            self._speak_ahead(talk, reply, node)
         questions = manager_questions(talk.plan.workflow, node, talk.position.facts)
-        decisions = await self._decide(talk, reply, questions)
+        decisions = await self._decide(talk, reply, talk.position.name, questions)
         return judge(decisions, node, talk.plan.workflow)
 
-    async def _client_speaks(self, talk: _Talk, node: str) -> Turn | None:
+    def _speak_ahead(self, talk: _Talk, reply: Spoken, node: SayNode) -> None:
+        """Ask the agent for its turn after the edge that the reply will most likely be taken for."""
+        position = talk.position.fork()
+        calls = position.follow(likely_edge(reply.text, node, position.facts))
+        history = [*talk.history, Utterance(Role.CLIENT, reply.text), *(Utterance(Role.TOOL, c.text) for c in calls)]
+        ask = _agent_ask(talk.plan, history, say_now(position.reference), len(history))
+        talk.ahead.begin(self._agent, ask)
+
+    async def _client_speaks(self, talk: _Talk) -> Spoken:
         plan = talk.plan
         messages = client_prompt(plan.workflow, plan.persona, plan.intention, talk.history)
-        turn = await self._speak(talk, self._client, messages, Role.CLIENT, plan.client_model)
-        return None if turn is None else replace(turn, node=node)
+        ask = Ask(Role.CLIENT, plan.client_model, messages, plan.sampling, _seed(plan, len(talk.turns)))
+        return await speak(self._client, ask)
 
-    async def _decide(self, talk: _Talk, reply: Turn, questions: dict[str, dict[str, Any]]) -> dict[str, Decision]:
+    async def _decide(
+        self, talk: _Talk, reply: Spoken, node: str, questions: dict[str, dict[str, Any]]
+    ) -> dict[str, Decision]:
         """Ask the manager about the client's reply, and take the reply into the dialogue with the answers."""
-        state = manager_state([*talk.history, Utterance(reply.role, reply.text)])
+        state = manager_state([*talk.history, Utterance(Role.CLIENT, reply.text)])
         answers = await self._manager.ask(state, questions, model=talk.plan.manager_model)
-        await talk.add(
-            replace(
-                reply,
-                decisions=tuple(answers.decisions.values()),
-                prompt_tokens=reply.prompt_tokens + answers.prompt_tokens,
-                seconds=reply.seconds + answers.seconds,
-            )
-        )
+        reply.prompt_tokens += answers.prompt_tokens
+        reply.seconds += answers.seconds
+        await talk.add(_turn(Role.CLIENT, reply, node, decisions=tuple(answers.decisions.values())))
         return answers.decisions
 
-    async def _speak(
-        self, talk: _Talk, chat: ChatModel, messages: Sequence[Message], speaker: Role, model: str
-    ) -> Turn | None:
-        """One utterance, mended; None when nothing of it was usable, twice. The tokens of both tries are counted."""
-        prompt_tokens = completion_tokens = 0
-        seconds = 0.0
-        repairs: tuple[str, ...] = ()
-        for attempt in range(_TRIES):
-            completion = await chat.complete(
-                messages, talk.plan.sampling, model=model, stop=STOP, seed=talk.seed(attempt)
-            )
-            prompt_tokens += completion.prompt_tokens
-            completion_tokens += completion.completion_tokens
-            seconds += completion.seconds
-            text, mended = repair(completion.text, speaker, is_cut=completion.is_cut)
-            repairs += mended
-            if text:
-                return Turn(
-                    speaker,
-                    text,
-                    repairs=repairs,
-                    prompt_tokens=prompt_tokens,
-                    completion_tokens=completion_tokens,
-                    seconds=seconds,
-                )
-            repairs += ("empty",)
-        return None
+
+def _agent_ask(plan: Plan, history: Sequence[Utterance], instruction: str, place: int) -> Ask:
+    messages = agent_prompt(plan.workflow, history, instruction)
+    return Ask(Role.AGENT, plan.agent_model, messages, plan.sampling, _seed(plan, place))
+
+
+def _seed(plan: Plan, place: int) -> int:
+    """Another for every turn of the dialogue and every try, the same in every replay."""
+    return (plan.seed * 1_000_003 + place * 10) % 2**31
+
+
+def _turn(role: Role, spoken: Spoken, node: str, instruction: str = "", decisions: tuple[Decision, ...] = ()) -> Turn:
+    return Turn(
+        role,
+        spoken.text,
+        node=node,
+        instruction=instruction,
+        decisions=decisions,
+        repairs=spoken.repairs,
+        prompt_tokens=spoken.prompt_tokens,
+        completion_tokens=spoken.completion_tokens,
+        seconds=spoken.seconds,
+    )
 
 
 def _provenance(plan: Plan) -> Provenance:

@@ -20,3 +20,8 @@ class Settings(ServiceSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     models: ModelSettings = ModelSettings()
     concurrency: int = Field(8, ge=1, le=10_000, description="Dialogues played at once.")
+    speculate: bool = Field(
+        False,
+        description="Ask the agent for the likeliest next turn while the manager still decides: a turn pair takes two "
+        "requests' time instead of three. Wrong guesses cost their tokens, so this is for servers with room to spare.",
+    )

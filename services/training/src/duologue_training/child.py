@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -50,7 +50,7 @@ async def run_job(plan: Path, out: Path, told: Callable[[ProgressLine], Awaitabl
         raise RuntimeError("the child has no pipes")
     errors = asyncio.create_task(process.stderr.read())
     try:
-        async for line in process.stdout:
+        async for line in _lines(process.stdout):
             try:
                 progress = ProgressLine.model_validate_json(line)
             except ValidationError:
@@ -64,6 +64,18 @@ async def run_job(plan: Path, out: Path, told: Callable[[ProgressLine], Awaitabl
     if status != 0:
         log.error("training process", errors=(await errors).decode(errors="replace"))
         raise ChildFailed(status, (await errors).decode(errors="replace"))
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of the process. One that is longer than the reader holds is no line of ours, and left out."""
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            continue
+        if not line:
+            return
+        yield line
 
 
 def _environment() -> dict[str, str]:

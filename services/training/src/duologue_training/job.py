@@ -122,6 +122,7 @@ def _trainer(plan: TrainingPlan, model: Any, tokenizer: Any, progress: _Progress
         lr_scheduler_type="inverse_sqrt",
         warmup_steps=plan.warmup_steps,
         max_length=plan.max_tokens,
+        truncation_mode="keep_end",  # what is learnt stands last
         completion_only_loss=True,
         seed=plan.seed,
         logging_steps=1,

@@ -50,7 +50,10 @@ class TrainAdapter:
         """Train and store; an error that no further attempt would mend, else empty."""
         if not event.base_model:
             return "no base model: set training.base_model in the campaign, or base_model of the campaign service"
-        plan = self._plan(event)
+        examples = self._examples(event)
+        if not examples:
+            return "nothing to learn from: there is no agent turn in the datasets"
+        plan = self._plan(event, examples)
         started = time.monotonic()
 
         async def told(line: ProgressLine) -> None:
@@ -86,12 +89,15 @@ class TrainAdapter:
         # Last, and atomically: an adapter with this file is whole.
         self._artifacts.write(f"{folder}/training.json", result_text.encode())
 
-    def _plan(self, event: pb.TrainingRequested) -> TrainingPlan:
+    def _examples(self, event: pb.TrainingRequested) -> list[Example]:
         examples: list[Example] = []
         for sealed in event.datasets:
             data = self._artifacts.read(sealed.data.uri, sealed.data.sha256)
             for turns in pq.read_table(BytesIO(data), columns=["examples"])["examples"].to_pylist():
                 examples.extend(Example(prompt=turn["prompt"], completion=turn["completion"]) for turn in turns)
+        return examples
+
+    def _plan(self, event: pb.TrainingRequested, examples: list[Example]) -> TrainingPlan:
         return TrainingPlan(
             training_id=event.training_id,
             base_model=event.base_model,

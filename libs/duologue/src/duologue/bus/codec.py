@@ -10,9 +10,11 @@ from google.protobuf.message import DecodeError, Message
 
 from duologue.bus.record import Record
 from duologue.bus.worker import Poison
-from duologue.contracts.topics import Topic
+from duologue.contracts.topics import TOPICS, Topic
 
 M = TypeVar("M", bound=Message)
+
+_KEYS = {topic.message: topic.key for topic in TOPICS}
 
 
 def encode(topic: Topic, message: Message, source: str) -> Record:
@@ -35,6 +37,6 @@ def decode(message: type[M], record: Record) -> M:
         decoded = message.FromString(record.value)
     except DecodeError as error:
         raise Poison(f"not a {message.DESCRIPTOR.full_name}: {error}") from error
-    if decoded.ByteSize() == 0:
-        raise Poison(f"an empty {message.DESCRIPTOR.full_name}")
+    if (key := _KEYS.get(message)) and not getattr(decoded, key):
+        raise Poison(f"a {message.DESCRIPTOR.full_name} without {key}")
     return decoded

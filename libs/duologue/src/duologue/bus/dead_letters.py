@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from duologue.bus.record import Bus, Delivery, Record
-from duologue.bus.worker import ATTEMPT, DEADLINE, FAILED_AT, ORIGIN, REASON
+from duologue.bus.worker import ATTEMPT, DEADLINE, FAILED_AT, ORIGIN, REASON, number_in
 from duologue.contracts.topics import TOPICS
 
 REPLAYED = "duologue-replayed"
@@ -31,7 +31,7 @@ class DeadLetter:
 async def dead_letters(bus: Bus) -> AsyncIterator[DeadLetter]:
     """All dead letters of all topics and groups, oldest first within each."""
     existing = set(await bus.topics())
-    replayed = {delivery.record.key async for delivery in bus.read(_REPLAYS)} if _REPLAYS in existing else set()
+    replayed = await _replayed(bus)
     for topic in TOPICS:
         for group in topic.consumers:
             name = topic.dead_letters(group)
@@ -47,7 +47,7 @@ async def dead_letters(bus: Bus) -> AsyncIterator[DeadLetter]:
                     key=delivery.record.key,
                     reason=headers.get(REASON, ""),
                     origin=headers.get(ORIGIN, ""),
-                    failed_at=float(headers.get(FAILED_AT, "0")),
+                    failed_at=number_in(headers, FAILED_AT, 0.0),
                     replayed=letter_id in replayed,
                     delivery=delivery,
                 )
@@ -55,7 +55,7 @@ async def dead_letters(bus: Bus) -> AsyncIterator[DeadLetter]:
 
 async def replay(bus: Bus, letter: DeadLetter) -> bool:
     """Give a dead letter to its group again. False, and nothing happens, when that was done before."""
-    if letter.replayed:
+    if letter.id in await _replayed(bus):
         return False
     aside = (ATTEMPT, DEADLINE, REASON, FAILED_AT)
     headers = {name: value for name, value in letter.delivery.record.headers.items() if name not in aside}
@@ -67,3 +67,8 @@ async def replay(bus: Bus, letter: DeadLetter) -> bool:
     )
     await bus.publish([again, Record(_REPLAYS, letter.id, b"")])
     return True
+
+
+async def _replayed(bus: Bus) -> set[str]:
+    """Ids of the letters that were replayed."""
+    return {delivery.record.key async for delivery in bus.read(_REPLAYS)}

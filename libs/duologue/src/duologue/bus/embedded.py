@@ -2,7 +2,8 @@
 
 It keeps the promises of a broker (partitions, consumer groups, redelivery, durability) at the scale of a laptop. All
 statements of a process run in one thread; what waits there is written in one transaction, so that a hundred
-concurrent publishers cost one fsync. SQLite's write lock makes the processes take turns.
+concurrent publishers cost one fsync. SQLite's write lock makes the processes take turns; one that is stopped (SIGSTOP)
+within its turn holds up all.
 """
 
 from __future__ import annotations

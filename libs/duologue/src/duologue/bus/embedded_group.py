@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,11 +23,12 @@ _HEARTBEATS_PER_LEASE = 4
 
 @dataclass
 class _Partition:
-    """A partition that this member holds: where it reads on, and what it has handed out."""
+    """A partition that this member holds: where it reads on, what it has read, and what it has handed out."""
 
     generation: int
     position: int
     skip: set[int]
+    ready: deque[Delivery] = field(default_factory=deque)
     in_flight: set[int] = field(default_factory=set)
     revoked: bool = False
 
@@ -46,7 +48,7 @@ class EmbeddedSubscription:
         self._member = member
         self._lease_seconds = lease_seconds
         self._held: dict[Place, _Partition] = {}
-        self._next_heartbeat = 0.0
+        self._turns = 0
         self._closed = False
         self._heart: asyncio.Task[None] | None = None
 
@@ -61,11 +63,13 @@ class EmbeddedSubscription:
                 self._heart.result()  # without its heartbeat a member only pretends to be one
             # Another subscription of this process may clear the event too: that costs one poll, never a record.
             self._log.changed.clear()
-            deliveries = await self._log.read(lambda connection: self._take(connection, limit))
-            if deliveries:
+            await self._log.read(lambda connection: self._read_ahead(connection, limit))
+            # Nothing is awaited from here to the caller: a fetch that is given up leaves what was read to the next.
+            if deliveries := self._hand_out(limit):
                 return deliveries
             try:
-                await asyncio.wait_for(self._log.changed.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._log.changed.wait()
                 pause = _POLL_SECONDS
             except TimeoutError:
                 pause = min(pause * 1.5, _MAX_POLL_SECONDS)
@@ -96,27 +100,27 @@ class EmbeddedSubscription:
     async def _heartbeat(self) -> None:
         await self._log.write(self._renew)
 
-    # What follows runs in the log's thread, within a transaction.
-
-    def _take(self, connection: sqlite3.Connection, limit: int) -> list[Delivery]:
-        taken: list[Delivery] = []
-        now = time.time()
-        # Take turns, so that one full partition does not starve the others.
-        for place in list(self._held):
-            held = self._held[place]
-            if held.revoked or len(taken) >= limit:
-                continue
-            for delivery in read_from(connection, *place, held.position, limit - len(taken)):
-                if delivery.record.not_before > now:
-                    break
-                held.position = delivery.offset + 1
-                if delivery.offset in held.skip:
-                    held.skip.discard(delivery.offset)
-                    continue
+    def _hand_out(self, limit: int) -> list[Delivery]:
+        handed: list[Delivery] = []
+        for held in list(self._held.values()):
+            while held.ready and not held.revoked and len(handed) < limit:
+                delivery = held.ready.popleft()
                 held.in_flight.add(delivery.offset)
-                taken.append(replace(delivery, generation=held.generation))
-            self._held[place] = self._held.pop(place)
-        return taken
+                handed.append(delivery)
+        return handed
+
+    # What follows runs in the log's thread, writes within a transaction.
+
+    def _read_ahead(self, connection: sqlite3.Connection, limit: int) -> None:
+        """Have `limit` records ready, as far as there are any that are due."""
+        wanted = limit - sum(len(held.ready) for held in self._held.values())
+        places = deque(self._held)
+        self._turns += 1
+        places.rotate(self._turns)  # so that one full partition does not starve the others
+        for place in places:
+            held = self._held[place]
+            if not held.revoked and wanted > 0:
+                wanted -= _read_on(connection, place, held, wanted)
 
     def _finish(self, connection: sqlite3.Connection, delivery: Delivery, outputs: Sequence[Record]) -> None:
         place = (self._group, delivery.record.topic, delivery.partition)
@@ -125,13 +129,16 @@ class EmbeddedSubscription:
         ).fetchone()
         if row is None or (row[1], row[2]) != (self._member, delivery.generation):
             raise LeaseLost(f"{delivery.place} is no longer held by {self._member}")
+        committed = row[0]
+        if delivery.offset < committed or _is_finished(connection, place, delivery.offset):
+            return  # a finish that is repeated has its outputs written already
         append(connection, outputs)
-        if delivery.offset != row[0]:
-            connection.execute("INSERT OR IGNORE INTO finished VALUES (?, ?, ?, ?)", (*place, delivery.offset))
+        if delivery.offset > committed:
+            connection.execute("INSERT INTO finished VALUES (?, ?, ?, ?)", (*place, delivery.offset))
             return
         connection.execute(
             "UPDATE cursor SET committed = ? WHERE grp = ? AND topic = ? AND partition = ?",
-            (_advance(connection, place, row[0] + 1), *place),
+            (_advance(connection, place, committed + 1), *place),
         )
 
     def _renew(self, connection: sqlite3.Connection) -> None:
@@ -195,6 +202,35 @@ class EmbeddedSubscription:
     def _leave(self, connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM member WHERE grp = ? AND id = ?", (self._group, self._member))
         connection.execute("UPDATE cursor SET owner = '' WHERE grp = ? AND owner = ?", (self._group, self._member))
+
+
+def _read_on(connection: sqlite3.Connection, place: Place, held: _Partition, limit: int) -> int:
+    """Make at most `limit` more records of a partition ready: the next that are due and not finished. How many."""
+    ready = 0
+    now = time.time()
+    while ready < limit:
+        asked = limit - ready
+        due = 0
+        for delivery in read_from(connection, *place, held.position, asked):
+            if delivery.record.not_before > now:
+                break
+            due += 1
+            held.position = delivery.offset + 1
+            if delivery.offset in held.skip:
+                held.skip.discard(delivery.offset)
+            else:
+                held.ready.append(replace(delivery, generation=held.generation))
+                ready += 1
+        if due < asked:
+            break
+    return ready
+
+
+def _is_finished(connection: sqlite3.Connection, place: tuple[str, str, int], offset: int) -> bool:
+    found = connection.execute(
+        'SELECT 1 FROM finished WHERE grp = ? AND topic = ? AND partition = ? AND "offset" = ?', (*place, offset)
+    )
+    return found.fetchone() is not None
 
 
 def _advance(connection: sqlite3.Connection, place: tuple[str, str, int], committed: int) -> int:

@@ -19,6 +19,9 @@ from duologue.bus.record import Delivery, Record
 
 T = TypeVar("T")
 
+# How long a process waits for its turn to write.
+_LOCK_SECONDS = 30.0
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS topic (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -105,9 +108,9 @@ class SqliteLog:
     def _run(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, isolation_level=None, timeout=30.0)
+            connection = sqlite3.connect(self._path, isolation_level=None, timeout=_LOCK_SECONDS)
             _prepare(connection, self._partitions)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # the opener gets it
             self._opened.set_exception(error)
             return
         self._opened.set_result(None)
@@ -135,7 +138,7 @@ class SqliteLog:
 
 
 def _prepare(connection: sqlite3.Connection, partitions: int) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(connection)
     # FULL: a commit that was acknowledged survives a power cut, as it would on a broker with acks=all.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("BEGIN IMMEDIATE")
@@ -143,6 +146,19 @@ def _prepare(connection: sqlite3.Connection, partitions: int) -> None:
         connection.execute(statement)
     connection.execute("INSERT OR IGNORE INTO setting VALUES ('partitions', ?)", (partitions,))
     connection.execute("COMMIT")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    # Here SQLite heeds no timeout: of processes that open a new file at the same time, all but one may be refused.
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _attempt(connection: sqlite3.Connection, job: _Job) -> tuple[Any, Exception | None]:
@@ -154,17 +170,21 @@ def _attempt(connection: sqlite3.Connection, job: _Job) -> tuple[Any, Exception 
 
 def _run_writes(connection: sqlite3.Connection, jobs: list[_Job]) -> None:
     """All jobs in one transaction; nobody hears of success before it is committed."""
+    broken = False
     try:
         connection.execute("BEGIN IMMEDIATE")
         outcomes = [_attempt(connection, job) for job in jobs]
-        broken = next((error for _, error in outcomes if isinstance(error, sqlite3.Error)), None)
-        if broken is not None:
-            raise broken
-        connection.execute("COMMIT")
+        broken = any(isinstance(error, sqlite3.Error) for _, error in outcomes)
+        if not broken:
+            connection.execute("COMMIT")
     except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         outcomes = [(None, error)] * len(jobs)
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    if broken and len(jobs) > 1:  # one caller's bad record is not the others' failure: each for itself
+        for job in jobs:
+            _run_writes(connection, [job])
+        return
     for job, (result, failure) in zip(jobs, outcomes, strict=True):
         job.resolve(result, failure)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,7 +49,7 @@ class Transient(Exception):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When to try again, in seconds: exponential with full jitter, until `deadline` after the first failure."""
+    """When to try again, in seconds: exponential with jitter, until `deadline` after the first failure."""
 
     first: float = 0.5
     longest: float = 60.0
@@ -61,6 +62,15 @@ class RetryPolicy:
 
 
 Handle = Callable[[Record], Awaitable[Sequence[Record]]]
+
+
+def number_in(headers: Mapping[str, str], name: str, otherwise: float) -> float:
+    """A header as a finite number; `otherwise` where it is missing or anything else: headers come from outside."""
+    try:
+        number = float(headers[name])
+    except (KeyError, ValueError):
+        return otherwise
+    return number if math.isfinite(number) else otherwise
 
 
 class Worker:
@@ -99,6 +109,7 @@ class Worker:
         try:
             first: set[asyncio.Future[Any]] = {intake, stop, self._failure}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            intake.cancel()  # what is not in work by now is left to others
             if stopping.is_set() and self._tasks:
                 await asyncio.wait(self._tasks, timeout=drain_seconds)
         finally:
@@ -163,6 +174,12 @@ class Worker:
             return "dead", [self._dead_letter(delivery, str(error))]
         except Transient as error:
             return self._put_off(delivery, str(error), error.retry_after)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Not this worker was cancelled, but something that the handler waited for.
+            return self._put_off(delivery, "what the handler waited for was cancelled", 0.0)
         except Exception as error:
             # Ours, not the record's: say so with the stack, and treat it as something that a fixed version may solve.
             log.exception("handler failed", place=delivery.place, key=record.key)
@@ -171,8 +188,9 @@ class Worker:
     def _put_off(self, delivery: Delivery, reason: str, retry_after: float) -> tuple[str, Sequence[Record]]:
         headers = delivery.record.headers
         now = time.time()
-        attempt = int(headers.get(ATTEMPT, "1"))
-        deadline = float(headers.get(DEADLINE) or now + self._retry.deadline)
+        attempt = max(int(number_in(headers, ATTEMPT, 1)), 1)
+        latest = now + self._retry.deadline
+        deadline = min(number_in(headers, DEADLINE, latest), latest)
         due = now + max(self._retry.delay(attempt, random.random()), retry_after)
         if due > deadline:
             return "dead", [self._dead_letter(delivery, f"gave up after {attempt} attempts: {reason}")]

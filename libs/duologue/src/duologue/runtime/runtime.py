@@ -72,7 +72,11 @@ class Runtime:
         self._start_metrics()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-        self.bus = await open_bus(self.settings.bus.url)
+        try:
+            self.bus = await open_bus(self.settings.bus.url)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
         self._stack.push_async_callback(self.bus.close)
         return self
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
 
 from duologue.bus import RetryPolicy
 
 PREFIX = "DUOLOGUE_"
 FILE_VARIABLE = "DUOLOGUE_CONFIG"
+
+# In a URL, as of a database: scheme://user:password@host.
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/\s]*@")
 
 
 class Section(BaseModel):
@@ -124,6 +134,8 @@ def load_settings(kind: type[Settings], arguments: list[str] | None = None) -> S
         _refuse("\n".join(_explain(item) for item in error.errors(include_url=False)))
     except yaml.YAMLError as error:
         _refuse(f"{file} is not valid YAML: {error}")
+    except (SettingsError, ValueError, TypeError) as error:  # text where a section belongs, a file of another shape
+        _refuse(f"settings can't be read: {error}")
     if arguments:
         print(yaml.safe_dump(_shown(settings.model_dump()), sort_keys=False), end="")
         raise SystemExit(0)
@@ -146,4 +158,6 @@ def _shown(value: Any) -> Any:
         return {key: _shown(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_shown(item) for item in value]
+    if isinstance(value, str):
+        return _PASSWORD.sub(r"\1********@", value)
     return "********" if isinstance(value, SecretStr) else value

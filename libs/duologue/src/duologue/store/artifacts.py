@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
+from duologue.core.problems import InvalidInput, Problem
+
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
@@ -73,5 +75,5 @@ class ArtifactStore:
     def _at(self, uri: str) -> str:
         path = PurePosixPath(uri)
         if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise ValueError(f"artifact {uri!r} is outside the store")
+            raise InvalidInput([Problem(repr(uri), 0, "is no artifact: it leads outside the store")])
         return f"{self._root.rstrip('/')}/{path}"

@@ -58,7 +58,8 @@ class Outbox:
             while await self._relay_batch():
                 pass
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _CHECK_SECONDS)
+                async with asyncio.timeout(_CHECK_SECONDS):  # before 3.12 wait_for may swallow the cancellation
+                    await self._wake.wait()
 
     async def _relay_batch(self) -> bool:
         """True when there may be more."""

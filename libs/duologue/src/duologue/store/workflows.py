@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from pydantic import ValidationError
+
 from duologue.contracts.v1 import dialogue_pb2 as pb
 from duologue.core.workflow import Workflow
 from duologue.store.artifacts import ArtifactDamaged, ArtifactStore
@@ -28,8 +30,8 @@ class WorkflowShelf:
         workflow = self._kept.get(ref.version)
         if workflow is None:
             data = self._artifacts.read(ref.artifact.uri, ref.artifact.sha256)
-            workflow = Workflow.model_validate_json(data)
-            if workflow.version != ref.version:
+            workflow = _parsed(data)
+            if workflow is None or workflow.version != ref.version:
                 raise ArtifactDamaged(f"{ref.artifact.uri} is not version {ref.version} of {ref.id}")
             self._kept[ref.version] = workflow
             if len(self._kept) > _KEPT:
@@ -37,3 +39,10 @@ class WorkflowShelf:
         else:
             self._kept.move_to_end(ref.version)
         return workflow
+
+
+def _parsed(data: bytes) -> Workflow | None:
+    try:
+        return Workflow.model_validate_json(data)
+    except ValidationError:
+        return None

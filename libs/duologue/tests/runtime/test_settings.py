@@ -1,0 +1,147 @@
+"""Settings: where they come from, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from duologue.runtime import load_settings
+from tests.support.tiny_service import Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DUOLOGUE_CONFIG", "DUOLOGUE_GRPC__PORT", "DUOLOGUE_BUS__URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / "settings.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str] | None = None) -> str:
+    """What is said of settings that must be refused."""
+    with pytest.raises(SystemExit) as caught:
+        load_settings(Settings, arguments or [])
+    assert caught.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    return shown.err
+
+
+def test_without_any_the_defaults_of_a_laptop_hold() -> None:
+    settings = load_settings(Settings, [])
+    assert settings.bus.url == "sqlite:///.duologue/bus.db"
+    assert settings.grpc.host == "127.0.0.1"
+
+
+def test_the_environment_beats_the_file_and_the_file_the_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = write(tmp_path, "grpc: {port: 5001, host: 0.0.0.0}\nmodel: {model: from-file}\ndrain_seconds: 3\n")
+    monkeypatch.setenv("DUOLOGUE_CONFIG", file)
+    monkeypatch.setenv("DUOLOGUE_GRPC__PORT", "6001")
+    settings = load_settings(Settings, [])
+    assert (settings.grpc.port, settings.grpc.host, settings.drain_seconds) == (6001, "0.0.0.0", 3)  # noqa: S104
+    assert (settings.model.model, settings.model.url) == ("from-file", "http://127.0.0.1:7421")
+
+
+def test_part_of_a_section_leaves_its_other_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUOLOGUE_BUS__RETRY_FIRST_SECONDS", "2")
+    settings = load_settings(Settings, [])
+    assert settings.bus.retry_first_seconds == 2
+    assert settings.bus.retry_deadline_seconds == 900
+    assert settings.bus.retry.first == 2
+
+
+def test_settings_are_printed_with_secrets_hidden(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DUOLOGUE_MODEL__API_KEY", "s3cret-key")
+    monkeypatch.setenv("DUOLOGUE_DATABASE__URL", "postgresql+psycopg://duologue:s3cr:et@db.example:5432/duologue")
+    monkeypatch.setenv("DUOLOGUE_GRPC__PORT", "6001")
+    with pytest.raises(SystemExit) as caught:
+        load_settings(Settings, ["--print-settings"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert "s3cr" not in printed
+    document = yaml.safe_load(printed)
+    assert document["model"]["api_key"] == "********"
+    assert document["database"]["url"] == "postgresql+psycopg://duologue:********@db.example:5432/duologue"
+    assert document["grpc"] == {"host": "127.0.0.1", "port": 6001}
+    assert document["model"]["url"] == "http://127.0.0.1:7421"
+
+
+def test_printed_settings_are_a_file_that_says_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DUOLOGUE_GRPC__PORT", "6001")
+    with pytest.raises(SystemExit):
+        load_settings(Settings, ["--print-settings"])
+    monkeypatch.setenv("DUOLOGUE_CONFIG", write(tmp_path, capsys.readouterr().out))
+    monkeypatch.delenv("DUOLOGUE_GRPC__PORT")
+    assert load_settings(Settings, []).grpc.port == 6001
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("DUOLOGUE_GRPC__PORT", "many", "setting grpc.port (or DUOLOGUE_GRPC__PORT): Input should be a valid integer"),
+        ("DUOLOGUE_GRPC__PORT", "70000", "setting grpc.port (or DUOLOGUE_GRPC__PORT): Input should be less than"),
+        ("DUOLOGUE_GRPC__PROT", "5001", "setting grpc.prot (or DUOLOGUE_GRPC__PROT): Extra inputs are not permitted"),
+        ("DUOLOGUE_LOG__LEVEL", "loud", "setting log.level (or DUOLOGUE_LOG__LEVEL)"),
+        ("DUOLOGUE_MODEL__URL", "localhost:80", "setting model.url (or DUOLOGUE_MODEL__URL)"),
+        ("DUOLOGUE_LOG", "debug", '"log"'),
+        ("DUOLOGUE_LOG", "3", "setting log (or DUOLOGUE_LOG)"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert said in refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("grpc: {prot: 5001}", "setting grpc.prot"),
+        ("grcp: {port: 5001}", "setting grcp"),
+        ("drain_seconds: -1", "setting drain_seconds"),
+        ("grpc: [", "is not valid YAML"),
+        ("- a\n- b\n", "settings can't be read"),
+        ("just words", "settings can't be read"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, said: str
+) -> None:
+    monkeypatch.setenv("DUOLOGUE_CONFIG", write(tmp_path, text))
+    assert said in refused(capsys)
+
+
+def test_all_mistakes_are_named_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DUOLOGUE_GRPC__PORT", "many")
+    monkeypatch.setenv("DUOLOGUE_DRAIN_SECONDS", "long")
+    assert len(refused(capsys).splitlines()) == 2
+
+
+def test_a_file_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DUOLOGUE_CONFIG", str(tmp_path / "no.yaml"))
+    assert f"DUOLOGUE_CONFIG names {tmp_path / 'no.yaml'}, which is not a file" in refused(capsys)
+
+
+def test_an_empty_file_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DUOLOGUE_CONFIG", write(tmp_path, "# nothing\n"))
+    assert load_settings(Settings, []).grpc.port == 0
+
+
+def test_an_unknown_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown argument '--port'" in refused(capsys, ["--port", "5"])

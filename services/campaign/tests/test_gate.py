@@ -1,0 +1,175 @@
+"""The gate: when a new adapter is released, when it is refused, and what it says."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from duologue.contracts.v1 import campaign_pb2 as pb
+from duologue.core.campaign import Gate
+from duologue_campaign.gate import evaluate
+
+Pair = tuple[dict[str, float], dict[str, float]]
+
+
+def pairs(
+    gain: float, count: int = 40, spread: float = 0.1, metric: str = "subgoals_relative", seed: int = 0
+) -> list[Pair]:
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        current = draw.uniform(0.3, 0.6)
+        found.append(({metric: current, "success": 1.0}, {metric: current + draw.gauss(gain, spread), "success": 1.0}))
+    return found
+
+
+def judged(found: list[Pair], **gate: Any) -> pb.Evaluation:
+    return evaluate("new", "old", found, Gate(**gate))
+
+
+def compared(evaluation: pb.Evaluation, metric: str) -> pb.Comparison:
+    return next(item for item in evaluation.comparisons if item.metric == metric)
+
+
+def test_a_gain_that_is_sure_is_released_with_its_figures() -> None:
+    evaluation = judged(pairs(0.2))
+    assert evaluation.released
+    assert (evaluation.adapter_id, evaluation.current_adapter_id, evaluation.confidence) == ("new", "old", 0.95)
+    comparison = compared(evaluation, "subgoals_relative")
+    assert comparison.pairs == 40
+    assert 0 < comparison.gain.low < comparison.gain.value < comparison.gain.high
+    assert comparison.gain.value == pytest.approx(comparison.candidate.value - comparison.current.value)
+    assert evaluation.reason == (
+        f"subgoals_relative gains {comparison.gain.value:+.3f} "
+        f"[{comparison.gain.low:+.3f}, {comparison.gain.high:+.3f}] over 40 pairs"
+    )
+
+
+@pytest.mark.parametrize("gain", [0.0, -0.2])
+def test_no_gain_or_a_loss_is_refused(gain: float) -> None:
+    evaluation = judged(pairs(gain))
+    assert not evaluation.released
+    assert evaluation.reason.startswith("the gain of subgoals_relative is not surely above 0: ")
+
+
+def test_a_gain_that_may_be_chance_is_refused() -> None:
+    evaluation = judged(pairs(0.05, count=6, spread=0.3))
+    comparison = compared(evaluation, "subgoals_relative")
+    assert comparison.gain.low <= 0 < comparison.gain.high
+    assert not evaluation.released
+
+
+def test_the_whole_interval_must_be_above_the_least_gain() -> None:
+    found = pairs(0.2)
+    low = compared(judged(found), "subgoals_relative").gain.low
+    assert judged(found, min_gain=low - 0.001).released
+    evaluation = judged(found, min_gain=low + 0.001)
+    assert not evaluation.released
+    assert f"not surely above {low + 0.001:g}" in evaluation.reason
+
+
+def test_a_guard_that_surely_falls_refuses_whatever_the_gain() -> None:
+    found = [
+        (current, candidate | {"success": float(index % 2)}) for index, (current, candidate) in enumerate(pairs(0.3))
+    ]
+    evaluation = judged(found)
+    assert not evaluation.released
+    assert evaluation.reason.startswith("success falls: -0.500 [")
+
+
+def test_a_guard_that_falls_by_chance_does_not_refuse() -> None:
+    found = pairs(0.3)
+    found[0] = (found[0][0], found[0][1] | {"success": 0.0})
+    evaluation = judged(found)
+    assert compared(evaluation, "success").gain.value < 0
+    assert evaluation.released
+
+
+def test_without_guards_none_is_asked() -> None:
+    found = [(current, candidate | {"success": 0.0}) for current, candidate in pairs(0.3)]
+    assert judged(found, guards=()).released
+
+
+def test_a_guard_that_was_not_measured_does_not_refuse() -> None:
+    assert judged(pairs(0.3), guards=("character_agent",)).released
+
+
+@pytest.mark.parametrize("found", [[], [({"words": 1.0}, {"words": 2.0})], [({"subgoals_relative": 0.1}, {})]])
+def test_what_was_measured_on_no_pair_is_refused(found: list[Pair]) -> None:
+    evaluation = judged(found)
+    assert not evaluation.released
+    assert evaluation.reason == "subgoals_relative was measured on no pair of dialogues"
+
+
+def test_one_pair_shows_nothing() -> None:
+    evaluation = judged(pairs(0.3, count=1))
+    assert not evaluation.released
+    assert "1 pair" in evaluation.reason
+
+
+def test_pairs_with_one_side_unmeasured_do_not_count() -> None:
+    found = [
+        *pairs(0.2, count=10),
+        ({"subgoals_relative": 0.9}, {"success": 1.0}),
+        ({"success": 1.0}, {"success": 1.0}),
+    ]
+    evaluation = judged(found)
+    assert compared(evaluation, "subgoals_relative").pairs == 10
+    assert compared(evaluation, "success").pairs == 11
+
+
+def test_adapters_that_answer_alike_are_not_told_apart() -> None:
+    found = [(current, dict(current)) for current, _ in pairs(0.2)]
+    evaluation = judged(found)
+    gain = compared(evaluation, "subgoals_relative").gain
+    assert (gain.value, gain.low, gain.high) == (0.0, 0.0, 0.0)
+    assert not evaluation.released
+
+
+def test_any_metric_can_decide() -> None:
+    assert judged(pairs(0.3, metric="character_agent"), metric="character_agent").released
+
+
+def test_the_same_figures_give_the_same_verdict() -> None:
+    assert judged(pairs(0.05)) == judged(pairs(0.05))
+
+
+def test_more_confidence_asks_for_a_wider_interval() -> None:
+    found = pairs(0.1)
+    widths = [
+        compared(judged(found, confidence=confidence), "subgoals_relative").gain for confidence in (0.5, 0.9, 0.99)
+    ]
+    assert [interval.high - interval.low for interval in widths] == sorted(
+        interval.high - interval.low for interval in widths
+    )
+
+
+def test_the_interval_holds_the_true_gain_about_as_often_as_it_says() -> None:
+    """300 experiments of 40 pairs with a known gain: at 90% between 84% and 95% must hold it."""
+    held = 0
+    for seed in range(300):
+        found = [
+            ({"subgoals_relative": current["subgoals_relative"]}, {"subgoals_relative": candidate["subgoals_relative"]})
+            for current, candidate in pairs(0.1, spread=0.3, seed=seed)
+        ]
+        gain = compared(judged(found, confidence=0.9), "subgoals_relative").gain
+        held += gain.low <= 0.1 <= gain.high
+    assert 0.84 * 300 < held < 0.95 * 300
+
+
+def test_without_a_true_gain_an_adapter_is_seldom_released() -> None:
+    released = sum(judged(pairs(0.0, spread=0.3, seed=seed), guards=()).released for seed in range(200))
+    assert released <= 0.06 * 200  # one side of 95% is 2.5%
+
+
+def test_many_pairs_fit_into_little_memory() -> None:
+    found = [({"words": float(index % 7)}, {"words": float(index % 5)}) for index in range(20_000)]
+    tracemalloc.start()
+    evaluation = judged(found, metric="words")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert compared(evaluation, "words").pairs == 20_000
+    assert peak < 2**27  # 2,000 resamples of them all would take 320 MB

@@ -1,0 +1,200 @@
+"""A campaign from its first request to its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from duologue.contracts.v1 import campaign_pb2 as pb
+from duologue.contracts.v1 import dialogue_pb2, events_pb2
+from tests.support.campaign_world import World
+from tests.support.control_plane import ControlPlane
+
+
+def phase(campaign: pb.Campaign) -> str:
+    return pb.RoundPhase.Name(campaign.history[-1].phase).removeprefix("ROUND_PHASE_").lower()
+
+
+def state(campaign: pb.Campaign) -> str:
+    return pb.CampaignState.Name(campaign.state).removeprefix("CAMPAIGN_STATE_").lower()
+
+
+async def test_a_campaign_goes_through_all_phases_to_a_release(plane: ControlPlane) -> None:
+    world = World(plane, await plane.create())
+    seen: list[str] = []
+
+    def note(campaign: pb.Campaign) -> bool:
+        if not seen or seen[-1] != phase(campaign):
+            seen.append(phase(campaign))
+        return False
+
+    campaign = await world.run(note)
+    assert seen == ["generating", "sealing", "training", "evaluating", "done"]
+    assert (state(campaign), campaign.reason) == ("completed", "")
+    assert campaign.finished_at
+    (round_,) = campaign.history
+    assert (round_.candidates, round_.kept, round_.dropped, dict(round_.dropped_by)) == (6, 3, 3, {"at_most": 3})
+    assert round_.evaluation.released
+    assert round_.outcome == round_.evaluation.reason
+    assert {item.pairs for item in round_.evaluation.comparisons} == {4}
+    assert round_.means["words"] == (0 + 1 + 2 + 3 + 4 + 5) / 6
+
+
+async def test_the_adapter_that_wins_is_released_and_told_of(plane: ControlPlane) -> None:
+    campaign_id = await plane.create()
+    await World(plane, campaign_id).run()
+    (released,) = await plane.asked(events_pb2.AdapterReleased)
+    adapter_id = f"desk-r1-{campaign_id[:8]}"
+    assert (released.agent, released.adapter.id, released.cause) == ("desk", adapter_id, "gate")
+    assert released.adapter.served_model == f"merged/{adapter_id}"
+    adapter = (await plane.rpc.GetAdapter(pb.GetAdapterRequest(adapter=adapter_id), None)).adapter
+    assert adapter.state == "released"
+
+
+async def test_an_adapter_that_is_not_better_is_refused_and_the_base_model_stays(plane: ControlPlane) -> None:
+    world = World(plane, await plane.create(), measure=lambda request: {"subgoals_relative": request.index // 2 / 8})
+    campaign = await world.run()
+    assert state(campaign) == "completed"
+    assert not campaign.history[0].evaluation.released
+    assert await plane.asked(events_pb2.AdapterReleased) == []
+    (adapter,) = (await plane.rpc.ListAdapters(pb.ListAdaptersRequest(), None)).adapters
+    assert adapter.state == "refused"
+
+
+async def test_training_is_asked_for_with_the_sealed_data_and_the_spec_s_settings(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(training={"min_kept": 1, "rank": 8, "alpha": 16, "epochs": 3})
+    await World(plane, campaign_id).run()
+    (request,) = await plane.asked(events_pb2.TrainingRequested)
+    name = f"desk-r1-{campaign_id[:8]}"
+    assert (request.training_id, request.adapter_id, request.round) == (name, name, 1)
+    assert [(sealed.dataset_id, sealed.kept) for sealed in request.datasets] == [(name, 3)]
+    assert (request.rank, request.alpha, request.epochs, request.seed) == (8, 16, 3, 3)
+    assert request.base_model == "models/base"
+
+
+@pytest.mark.parametrize(
+    ("changes", "base"),
+    [
+        ({"models": {"agent": "the-agent"}}, "the-agent"),
+        ({"models": {"agent": "the-agent"}, "training": {"min_kept": 1, "base_model": "weights"}}, "weights"),
+    ],
+)
+async def test_the_base_of_training_is_the_spec_s_before_the_service_s(
+    plane: ControlPlane, changes: dict[str, object], base: str
+) -> None:
+    await World(plane, await plane.create(**changes)).run()
+    (request,) = await plane.asked(events_pb2.TrainingRequested)
+    assert request.base_model == base
+
+
+async def test_never_more_than_the_concurrency_is_out(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(dialogues=11, concurrency=3)
+    world = World(plane, campaign_id)
+    largest = 0
+    while True:
+        largest = max(largest, await plane.out(campaign_id))
+        await world.look()
+        if not world.pending:
+            break
+        await world.tell(world.pending.pop())
+    assert largest == 3
+    requests = await plane.asked(events_pb2.DialogueRequested)
+    assert len({request.dialogue_id for request in requests}) == len(requests) == 11 + 8
+
+
+async def test_evaluation_asks_for_pairs_of_the_released_and_the_new_adapter(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(rounds=2)
+    await World(plane, campaign_id).run()
+    requests = await plane.asked(events_pb2.DialogueRequested)
+    arms = {
+        round_: [
+            request.adapter.id
+            for request in requests
+            if request.round == round_ and request.split == dialogue_pb2.SPLIT_EVALUATION
+        ]
+        for round_ in (1, 2)
+    }
+    first, second = (f"desk-r{number}-{campaign_id[:8]}" for number in (1, 2))
+    assert arms == {1: ["", first] * 4, 2: [first, second] * 4}
+    training = {request.adapter.id for request in requests if request.round == 2 and not request.index % 2}
+    assert first in training  # the second round is played by the adapter of the first
+
+
+async def test_rounds_accumulate_what_was_kept(plane: ControlPlane) -> None:
+    await World(plane, await plane.create(rounds=3)).run()
+    requests = await plane.asked(events_pb2.TrainingRequested)
+    assert [[sealed.round for sealed in request.datasets] for request in requests] == [[1], [1, 2], [1, 2, 3]]
+
+
+async def test_without_accumulation_a_round_trains_on_its_own_dialogues(plane: ControlPlane) -> None:
+    await World(plane, await plane.create(rounds=2, training={"min_kept": 1, "accumulate": False})).run()
+    requests = await plane.asked(events_pb2.TrainingRequested)
+    assert [[sealed.round for sealed in request.datasets] for request in requests] == [[1], [2]]
+
+
+async def test_a_round_that_keeps_too_little_trains_nothing_and_says_so(plane: ControlPlane) -> None:
+    campaign = await World(plane, await plane.create(rounds=2, training={"min_kept": 5})).run()
+    assert state(campaign) == "completed"
+    first, second = campaign.history
+    assert first.outcome == "3 dialogues kept, training.min_kept asks for 5"
+    assert not first.adapter_id
+    assert second.adapter_id  # three of each round are six
+    (request,) = await plane.asked(events_pb2.TrainingRequested)
+    assert request.round == 2
+
+
+async def test_a_training_that_fails_ends_the_campaign_with_its_reason(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(rounds=3)
+    campaign = await World(plane, campaign_id, training_error="no such base model").run()
+    assert (state(campaign), campaign.reason) == ("failed", "training failed: no such base model")
+    assert (phase(campaign), len(campaign.history)) == ("done", 1)
+    (adapter,) = (await plane.rpc.ListAdapters(pb.ListAdaptersRequest(), None)).adapters
+    assert (adapter.state, adapter.training.error) == ("failed", "no such base model")
+
+
+async def test_costs_are_added_up_over_all_dialogues(plane: ControlPlane) -> None:
+    campaign = await World(plane, await plane.create()).run()
+    # of 6 training dialogues; those of the shop have no figures
+    assert (campaign.prompt_tokens, campaign.completion_tokens) == (6 * 70, 6 * 15)
+    assert campaign.model_seconds == pytest.approx(6 * 0.25)
+
+
+async def test_a_spent_token_budget_asks_for_no_more_dialogues_and_begins_no_round(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(rounds=3, dialogues=50, concurrency=2, budget={"tokens": 300})
+    campaign = await World(plane, campaign_id).run()
+    assert (state(campaign), len(campaign.history)) == ("completed", 1)
+    assert campaign.reason.startswith("budget spent: ")
+    assert campaign.reason.endswith(" of 300 tokens")
+    # the fourth dialogue of 85 tokens spends it; one more was out
+    assert campaign.history[0].candidates == 5
+
+
+async def test_a_spent_time_budget_ends_the_campaign_after_its_round(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(rounds=3, budget={"seconds": 100})
+    world = World(plane, campaign_id)
+    campaign = await plane.campaign(campaign_id)
+    await world.run(lambda campaign: phase(campaign) == "evaluating")
+    plane.clock.now += 10**9
+    campaign = await world.run()
+    assert (state(campaign), len(campaign.history)) == ("completed", 1)
+    assert campaign.reason.endswith(" of 100 seconds")
+
+
+async def test_events_of_a_campaign_that_is_not_known_change_nothing(plane: ControlPlane) -> None:
+    campaign_id = await plane.create()
+    before = await plane.campaign(campaign_id)
+    stranger = "11111111-6ee1-4c53-9f0e-3a4f1f3b0c1d"
+    await plane.events.scored(events_pb2.DialogueScored(dialogue_id="x", dialogue=_dialogue(stranger)))
+    await plane.events.filtered(events_pb2.DialogueFiltered(dialogue_id="x", campaign_id=stranger, round=1))
+    await plane.events.sealed(events_pb2.DatasetSealed(dataset_id="x", campaign_id=stranger, round=1))
+    await plane.events.trained(events_pb2.TrainingCompleted(training_id="x", campaign_id=stranger, round=1))
+    assert await plane.campaign(campaign_id) == before
+
+
+def _dialogue(campaign_id: str) -> dialogue_pb2.Dialogue:
+    return dialogue_pb2.Dialogue(
+        id="x",
+        campaign_id=campaign_id,
+        round=1,
+        split=dialogue_pb2.SPLIT_TRAINING,
+        end_reason=dialogue_pb2.END_REASON_COMPLETED,
+    )

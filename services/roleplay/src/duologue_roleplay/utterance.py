@@ -1,0 +1,55 @@
+"""One utterance: how it is asked for, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from duologue.core.dialogue import Role
+from duologue.core.prompts import STOP, Message
+from duologue.models import ChatModel
+from duologue.models.chat import Sampling
+from duologue_roleplay.repair import repair
+
+# An utterance of which nothing is left after repair is asked for once more, with another seed.
+_TRIES = 2
+
+
+class Ask(NamedTuple):
+    """A request for an utterance. Two that are equal are answered alike, as far as the server keeps to seeds."""
+
+    speaker: Role
+    model: str
+    messages: Sequence[Message]
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(slots=True)
+class Spoken:
+    """What a model said, mended: "" when nothing of it was usable, twice. The cost is that of both tries."""
+
+    text: str = ""
+    repairs: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+async def speak(chat: ChatModel, ask: Ask) -> Spoken:
+    """Have `ask` answered."""
+    spoken = Spoken()
+    for attempt in range(_TRIES):
+        completion = await chat.complete(
+            ask.messages, ask.sampling, model=ask.model, stop=STOP, seed=(ask.seed + attempt) % 2**31
+        )
+        spoken.prompt_tokens += completion.prompt_tokens
+        spoken.completion_tokens += completion.completion_tokens
+        spoken.seconds += completion.seconds
+        spoken.text, repairs = repair(completion.text, ask.speaker, is_cut=completion.is_cut)
+        spoken.repairs += repairs
+        if spoken.text:
+            break
+        spoken.repairs += ("empty",)
+    return spoken

@@ -1,0 +1,248 @@
+"""One request for a training becomes an adapter, or an error that says why not. The process is an imitation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import structlog
+
+from duologue.bus import Poison, Record, Transient
+from duologue.bus.codec import decode
+from duologue.contracts.topics import TRAINING_COMPLETED
+from duologue.contracts.v1 import events_pb2, training_pb2
+from duologue.store import ArtifactStore
+from duologue_training.settings import Settings
+from duologue_training.trainings import Trainings
+from duologue_training.worker import TrainAdapter
+from tests.support.desk import CAMPAIGN_ID, dialogue
+from tests.support.eventually import eventually
+from tests.support.training_process import calls, install
+
+Order = events_pb2.TrainingRequested
+
+
+class Bench:
+    """The worker, and the imitated process that it starts."""
+
+    def __init__(self, folder: Path, artifacts: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.artifacts = artifacts
+        self.trainings = Trainings()
+        self._folder = folder
+        self._monkeypatch = monkeypatch
+        self._path = folder
+
+    def worker(self, *attempts: str, **settings: object) -> TrainAdapter:
+        self._path = install(self._folder, *attempts)
+        self._monkeypatch.setenv("PYTHONPATH", str(self._path))
+        return TrainAdapter(self.artifacts, self.trainings, Settings(**settings))  # type: ignore[arg-type]
+
+    @property
+    def calls(self) -> list[dict]:
+        return calls(self._path)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, artifacts: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path, artifacts, monkeypatch)
+
+
+def completed(records: list[Record]) -> events_pb2.TrainingCompleted:
+    (record,) = records
+    assert (record.topic, record.key) == (TRAINING_COMPLETED.name, CAMPAIGN_ID)
+    return decode(events_pb2.TrainingCompleted, record)
+
+
+async def test_an_adapter_is_trained_stored_and_told_of(bench: Bench, order: Order) -> None:
+    done = completed(await bench.worker("trains").handle(order))
+    assert (done.error, done.training_id, done.campaign_id, done.round) == ("", "desk-r2", CAMPAIGN_ID, 2)
+    assert (done.examples, done.steps, done.first_loss, done.last_loss, done.seconds) == (6, 2, 2.5, 1.25, 3.5)
+    assert done.artifact.uri == "adapters/desk-r2"
+    assert done.adapter.id == "desk-r2"
+    assert done.adapter.served_model == str(bench.artifacts.local_path("adapters/desk-r2/merged"))
+    assert bench.artifacts.read("adapters/desk-r2/merged/model.safetensors") == b"merged weights"
+    fingerprint = done.adapter.fingerprint
+    assert bench.artifacts.read(fingerprint.uri, fingerprint.sha256)
+    for name in ("adapter/adapter_model.safetensors", "README.md", "training.json"):
+        assert bench.artifacts.exists(f"adapters/desk-r2/{name}")
+
+
+async def test_the_plan_has_every_agent_turn_of_all_datasets_and_the_order_s_settings(
+    bench: Bench, order: Order
+) -> None:
+    await bench.worker("trains", threads=2, device="cpu").handle(order)
+    (call,) = bench.calls
+    plan = call["plan"]
+    assert [example["completion"][:11] for example in plan["examples"]] == [
+        "Hello, this",
+        "Your parcel",
+        "Then have a",
+    ] * 2
+    assert plan["examples"][0]["prompt"][-1] == {
+        "role": "user",
+        "content": "[Say now: Hello, this is the parcel desk. What is your tracking code?]",
+    }
+    assert {name: plan[name] for name in ("rank", "alpha", "batch_size", "epochs", "seed", "threads", "device")} == {
+        "rank": 4,
+        "alpha": 8,
+        "batch_size": 2,
+        "epochs": 1,
+        "seed": 3,
+        "threads": 2,
+        "device": "cpu",
+    }
+
+
+async def test_an_adapter_that_is_stored_is_told_of_and_not_trained_again(bench: Bench, order: Order) -> None:
+    worker = bench.worker("trains")
+    first = completed(await worker.handle(order))
+    again = completed(await worker.handle(order))
+    assert again == first
+    assert len(bench.calls) == 1
+
+
+async def test_an_adapter_that_is_only_half_stored_is_trained_again(bench: Bench, order: Order) -> None:
+    bench.artifacts.write("adapters/desk-r2/fingerprint.json", b"half")
+    done = completed(await bench.worker("trains").handle(order))
+    assert len(bench.calls) == 1
+    assert bench.artifacts.read(done.adapter.fingerprint.uri, done.adapter.fingerprint.sha256) != b"half"
+
+
+async def test_without_merging_the_adapter_is_served_under_its_id(bench: Bench, order: Order) -> None:
+    done = completed(await bench.worker("trains", merge=False).handle(order))
+    assert done.adapter.served_model == "desk-r2"
+    assert not bench.artifacts.exists("adapters/desk-r2/merged")
+
+
+@pytest.mark.parametrize("failure", ["killed", "crashes"])
+async def test_a_process_that_dies_is_started_again(bench: Bench, order: Order, failure: str) -> None:
+    done = completed(await bench.worker(failure, failure, "trains").handle(order))
+    assert done.error == ""
+    assert len(bench.calls) == 3
+
+
+async def test_a_process_that_dies_every_time_is_reported_with_its_signal(bench: Bench, order: Order) -> None:
+    done = completed(await bench.worker("killed", attempts=2).handle(order))
+    assert done.error.startswith("the training process ended with status -9")
+    assert len(bench.calls) == 2
+    assert not bench.artifacts.exists("adapters/desk-r2/training.json")
+
+
+async def test_what_the_process_said_last_is_in_the_error(bench: Bench, order: Order) -> None:
+    done = completed(await bench.worker("crashes", attempts=1).handle(order))
+    assert "MemoryError: no room for the optimizer" in done.error
+
+
+async def test_a_plan_that_can_never_work_is_reported_at_once(bench: Bench, order: Order) -> None:
+    done = completed(await bench.worker("unusable", attempts=5).handle(order))
+    assert "base model 'x' can't be loaded" in done.error
+    assert len(bench.calls) == 1
+
+
+async def test_without_a_base_model_no_process_is_started(bench: Bench, order: Order) -> None:
+    order.base_model = ""
+    done = completed(await bench.worker("trains").handle(order))
+    assert "training.base_model" in done.error
+    assert bench.calls == []
+
+
+async def test_datasets_without_any_agent_turn_are_an_error_and_no_endless_retry(
+    bench: Bench, order: Order, seal: Callable[..., events_pb2.DatasetSealed]
+) -> None:
+    del order.datasets[:]
+    order.datasets.append(seal("mute", dialogue("m", turns=())))
+    done = completed(await bench.worker("trains").handle(order))
+    assert "no agent turn" in done.error
+    assert bench.calls == []
+
+
+async def test_a_dataset_that_is_not_there_yet_is_waited_for(bench: Bench, order: Order) -> None:
+    order.datasets[1].data.uri = "datasets/late/data.parquet"
+    with pytest.raises(Transient, match="late"):
+        await bench.worker("trains").handle(order)
+
+
+async def test_a_dataset_that_was_changed_is_poison(bench: Bench, order: Order) -> None:
+    bench.artifacts.write(order.datasets[0].data.uri, b"other bytes")
+    with pytest.raises(Poison, match="SHA-256"):
+        await bench.worker("trains").handle(order)
+
+
+async def test_a_library_that_chatters_does_no_harm(bench: Bench, order: Order) -> None:
+    assert completed(await bench.worker("chatters").handle(order)).error == ""
+
+
+async def test_no_key_of_the_service_reaches_the_process(
+    bench: Bench, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DUOLOGUE_DATABASE__URL", "postgresql://me:secret@host/db")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    await bench.worker("trains").handle(order)
+    (call,) = bench.calls
+    assert "secret" not in str(call["environment"])
+    assert call["environment"]["HF_HUB_OFFLINE"] == "1"
+
+
+async def test_progress_is_told_step_by_step_and_done_when_it_is_stored(bench: Bench, order: Order) -> None:
+    seen: list[training_pb2.TrainingProgress] = []
+
+    async def watch() -> None:
+        async for progress in bench.trainings.watch("desk-r2"):
+            seen.append(progress)
+            if progress.stage == "done":
+                assert bench.artifacts.exists("adapters/desk-r2/training.json")
+
+    watching = asyncio.create_task(watch())
+    worker = bench.worker("trains")
+    with structlog.testing.capture_logs():
+        await worker.handle(order)
+    async with asyncio.timeout(10):
+        await watching
+    stages = [progress.stage for progress in seen]
+    assert stages[-1] == "done"
+    assert stages == sorted(stages, key=["loading", "training", "merging", "done"].index)
+    assert bench.trainings.known() == [seen[-1]]
+
+
+async def test_a_training_that_failed_says_so_to_those_who_watch(bench: Bench, order: Order) -> None:
+    await bench.worker("unusable").handle(order)
+    (progress,) = bench.trainings.known()
+    assert progress.stage == "failed"
+    assert "can't be loaded" in progress.error
+
+
+async def test_a_worker_that_is_stopped_takes_its_process_with_it(bench: Bench, order: Order) -> None:
+    training = asyncio.create_task(bench.worker("waits").handle(order))
+
+    async def loading() -> bool:
+        return [progress.stage for progress in bench.trainings.known()] == ["loading"]
+
+    await eventually(loading, "the process is at work")
+    pid = bench.calls[0]["pid"]
+    assert psutil.pid_exists(pid)
+    training.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await training
+    assert not psutil.pid_exists(pid)
+    assert not bench.artifacts.exists("adapters/desk-r2/training.json")
+
+
+async def test_the_card_says_where_the_adapter_comes_from(bench: Bench, order: Order) -> None:
+    await bench.worker("trains").handle(order)
+    card = bench.artifacts.read("adapters/desk-r2/README.md").decode()
+    assert card.startswith("---\nbase_model: models/base\nlibrary_name: peft\n")
+    for said in (
+        "| campaign, round | " + CAMPAIGN_ID + ", 2 |",
+        "rank 4, alpha 8",
+        "learning rate 0.01",
+        "| 6 agent turns, loss on the completions only |",
+        "| 2.500 to 1.250 over 2 steps |",
+        f"| desk-r1 | 1 | 1 of 9 | `{order.datasets[0].data.sha256[:12]}` |",
+        "torch 2.15",
+    ):
+        assert said in card

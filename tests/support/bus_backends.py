@@ -1,0 +1,82 @@
+"""What the contract suite needs of a bus backend beside the bus itself."""
+
+from pathlib import Path
+from typing import Protocol
+
+from duologue.bus import Bus
+from duologue.bus.embedded import EmbeddedBus
+
+
+class Backend(Protocol):
+    """Gives out buses of one backend and does to them what befalls processes.
+
+    Every bus that `open` returns stands for one process. `lease_seconds`: a member that was not heard of for so long
+    loses its partitions.
+    """
+
+    lease_seconds: float
+
+    async def new_topic(self) -> str:
+        """A topic that nobody has used, with at least four partitions."""
+        ...
+
+    async def open(self) -> Bus:
+        """A bus as one more process would open it."""
+        ...
+
+    async def freeze(self, bus: Bus) -> None:
+        """The process of `bus` stands still, as after SIGSTOP: nobody hears of its members. None of them may fetch."""
+        ...
+
+    async def thaw(self, bus: Bus) -> None:
+        """The process goes on, as after SIGCONT."""
+        ...
+
+    async def kill(self, bus: Bus) -> None:
+        """The process of `bus` is gone without a goodbye, as after SIGKILL. None of its members may be fetching."""
+        ...
+
+    async def close(self) -> None:
+        """Close what is still open."""
+        ...
+
+
+class EmbeddedBackend:
+    """The embedded log. A bus with a connection of its own is to the others what a process is."""
+
+    lease_seconds = 1.5
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._buses: list[EmbeddedBus] = []
+        self._topics = 0
+
+    async def new_topic(self) -> str:
+        self._topics += 1
+        return f"test.topic{self._topics}.v1"
+
+    async def open(self) -> EmbeddedBus:
+        bus = await EmbeddedBus.open(self._file, partitions=4, lease_seconds=self.lease_seconds)
+        self._buses.append(bus)
+        return bus
+
+    async def freeze(self, bus: Bus) -> None:
+        assert isinstance(bus, EmbeddedBus)
+        for subscription in bus._subscriptions:
+            if subscription._heart is not None:
+                subscription._heart.cancel()
+
+    async def thaw(self, bus: Bus) -> None:
+        assert isinstance(bus, EmbeddedBus)
+        for subscription in bus._subscriptions:
+            await subscription.join()
+
+    async def kill(self, bus: Bus) -> None:
+        assert isinstance(bus, EmbeddedBus)
+        await self.freeze(bus)
+        self._buses.remove(bus)
+        await bus._log.close()
+
+    async def close(self) -> None:
+        for bus in self._buses:
+            await bus.close()

@@ -1,0 +1,151 @@
+"""The control plane without its process: real tables, handlers and state machine, a clock that the test sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from sqlalchemy import select
+
+import duologue_campaign
+from duologue.bus.embedded import EmbeddedBus
+from duologue.contracts.topics import TOPICS
+from duologue.contracts.v1 import campaign_pb2 as pb
+from duologue.contracts.v1 import filtering_pb2, filtering_pb2_grpc, training_pb2_grpc
+from duologue.store import ArtifactStore, Database, Outbox, WorkflowShelf
+from duologue_campaign.changes import Changes
+from duologue_campaign.driver import Driver
+from duologue_campaign.progress import TrainingProgress
+from duologue_campaign.rpc import CampaignRpc
+from duologue_campaign.settings import Settings
+from duologue_campaign.specs import Specs
+from duologue_campaign.state import StateMachine
+from duologue_campaign.tables import OUTBOX, Base, CampaignRow
+from duologue_campaign.worker import CampaignEvents
+from tests.support.desk import FILES, spec_text
+
+_MESSAGES = {topic.name: topic.message for topic in TOPICS}
+_NOBODY = "127.0.0.1:9"
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class ControlPlane:
+    """All parts of the service, and what it has asked the others for."""
+
+    database: Database
+    bus: EmbeddedBus
+    outbox: Outbox
+    workflows: WorkflowShelf
+    clock: Clock
+    specs: Specs = field(default_factory=Specs)
+    changes: Changes = field(default_factory=Changes)
+
+    def __post_init__(self) -> None:
+        self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
+        self.events = CampaignEvents(self.database, self.machine, self.outbox, self.changes, self.clock)
+        training = training_pb2_grpc.TrainingServiceStub(grpc.aio.insecure_channel(_NOBODY))
+        self.rpc = CampaignRpc(
+            self.database, self.machine, self.outbox, self.changes, self.workflows, TrainingProgress(training)
+        )
+
+    def driver(self, filtering: filtering_pb2_grpc.FilteringServiceAsyncStub | None = None, **settings: Any) -> Driver:
+        stub = filtering or filtering_pb2_grpc.FilteringServiceStub(grpc.aio.insecure_channel(_NOBODY))
+        return Driver(
+            self.database,
+            self.machine,
+            self.specs,
+            self.outbox,
+            self.changes,
+            stub,
+            Settings(**settings),
+            self.clock,
+        )
+
+    async def create(self, request_id: str = "", **changes: Any) -> str:
+        """The id of a new campaign over the files of `desk`."""
+        request = create_request(request_id, **changes)
+        return (await self.rpc.CreateCampaign(request, None)).campaign.id
+
+    async def campaign(self, campaign_id: str) -> pb.Campaign:
+        return (await self.rpc.GetCampaign(pb.GetCampaignRequest(campaign=campaign_id), None)).campaign
+
+    async def asked(self, kind: type[Message], campaign_id: str = "") -> list[Any]:
+        """Messages of one kind that were put into the outbox, in order."""
+        rows = await self.database.run(lambda session: session.execute(select(OUTBOX).order_by(OUTBOX.c.id)).all())
+        messages = [_MESSAGES[row.topic].FromString(row.value) for row in rows if _MESSAGES[row.topic] is kind]
+        return [message for message in messages if not campaign_id or message.campaign_id == campaign_id]
+
+    async def out(self, campaign_id: str) -> int:
+        """Dialogues of the present phase that were asked for and are not back."""
+
+        def count(session: Any) -> int:
+            current = session.get_one(CampaignRow, campaign_id).history[-1]
+            return int(current.issued - current.scored)
+
+        return await self.database.run(count)
+
+
+def create_request(request_id: str = "", **changes: Any) -> pb.CreateCampaignRequest:
+    return pb.CreateCampaignRequest(
+        spec=pb.SpecFile(name="desk/campaign.yaml", text=spec_text(**changes)),
+        files=[pb.SpecFile(name=name, text=text) for name, text in FILES.items()],
+        request_id=request_id,
+    )
+
+
+@asynccontextmanager
+async def control_plane(folder: Path) -> AsyncIterator[ControlPlane]:
+    """On a database file, brought up by the migrations."""
+    database = Database(f"sqlite:///{folder / 'campaign.db'}")
+    database.migrate(Path(duologue_campaign.__file__).parent / "migrations")
+    bus = await EmbeddedBus.open(folder / "bus.db")
+    shelf = WorkflowShelf(ArtifactStore(str(folder / "artifacts")))
+    yield ControlPlane(database, bus, Outbox(OUTBOX, database, bus), shelf, Clock())
+    await bus.close()
+    await database.close()
+
+
+@asynccontextmanager
+async def fleeting_control_plane(folder: Path, bus: EmbeddedBus) -> AsyncIterator[ControlPlane]:
+    """On a database in memory, for properties of many histories; what it would publish stays in its outbox."""
+    database = Database("sqlite://")
+    await database.run(lambda session: Base.metadata.create_all(session.connection()))
+    shelf = WorkflowShelf(ArtifactStore(str(folder / "artifacts")))
+    yield ControlPlane(database, bus, Outbox(OUTBOX, database, bus), shelf, Clock())
+    await database.close()
+
+
+class RecordingFiltering(filtering_pb2_grpc.FilteringServiceServicer):
+    """An imitation of the filtering service that takes every order; `fails` so many first."""
+
+    def __init__(self) -> None:
+        self.orders: list[filtering_pb2.SealDatasetRequest] = []
+        self.fails = 0
+
+    async def SealDataset(  # noqa: N802
+        self, request: filtering_pb2.SealDatasetRequest, context: Any
+    ) -> filtering_pb2.SealDatasetResponse:
+        self.orders.append(request)
+        if len(self.orders) <= self.fails:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        return filtering_pb2.SealDatasetResponse()
+
+    @property
+    def filters(self) -> list[Any]:
+        return [json.loads(order.filters) for order in self.orders]
