@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duologue.bus import Poison, Record, RetryPolicy, Worker
-from duologue.bus.dead_letters import REPLAYED, DeadLetter, dead_letters, replay
+from duologue.bus.dead_letters import REPLAYED, DeadLetter, dead_letters, replay, replay_all
 from duologue.bus.embedded import EmbeddedBus
 from duologue.bus.worker import ATTEMPT, DEADLINE, FAILED_AT, ORIGIN, REASON
 from duologue.contracts.topics import DIALOGUE_REQUESTED, DIALOGUE_SCORED, Topic
@@ -95,6 +95,17 @@ async def test_a_letter_is_replayed_once_however_often_it_is_asked_for(bus: Embe
     assert [await replay(bus, letter) for letter in await letters(bus)] == [False, True]
     retried = [delivery.record.key async for delivery in bus.read(DIALOGUE_REQUESTED.retry("roleplay"))]
     assert sorted(retried) == ["0", "1"]
+
+
+async def test_all_letters_are_replayed_but_those_that_were(bus: EmbeddedBus) -> None:
+    await bus.publish([Record(DIALOGUE_REQUESTED.name, f"{number}", b"") for number in range(5)])
+    await work(bus, DIALOGUE_REQUESTED, "roleplay", 5, "no workflow")
+    found = await letters(bus)
+    await replay(bus, found[2])
+    assert await replay_all(bus, [*found, *found]) == 4
+    assert await replay_all(bus, found) == 0
+    retried = [delivery.record.key async for delivery in bus.read(DIALOGUE_REQUESTED.retry("roleplay"))]
+    assert sorted(retried) == ["0", "1", "2", "3", "4"]
 
 
 async def test_a_letter_that_fails_again_is_a_new_letter_with_its_first_origin(bus: EmbeddedBus) -> None:

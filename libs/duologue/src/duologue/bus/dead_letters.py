@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 
 from duologue.bus.record import Bus, Delivery, Record
@@ -55,18 +55,30 @@ async def dead_letters(bus: Bus) -> AsyncIterator[DeadLetter]:
 
 async def replay(bus: Bus, letter: DeadLetter) -> bool:
     """Give a dead letter to its group again. False, and nothing happens, when that was done before."""
-    if letter.id in await _replayed(bus):
-        return False
+    return await replay_all(bus, [letter]) == 1
+
+
+async def replay_all(bus: Bus, letters: Iterable[DeadLetter]) -> int:
+    """Give dead letters to their groups again, except those that were; how many it gave."""
+    replayed = await _replayed(bus)
+    given = 0
+    for letter in letters:
+        if letter.id not in replayed:
+            await bus.publish([_again(letter), Record(_REPLAYS, letter.id, b"")])
+            replayed.add(letter.id)
+            given += 1
+    return given
+
+
+def _again(letter: DeadLetter) -> Record:
     aside = (ATTEMPT, DEADLINE, REASON, FAILED_AT)
     headers = {name: value for name, value in letter.delivery.record.headers.items() if name not in aside}
-    again = replace(
+    return replace(
         letter.delivery.record,
         # The group's own retry topic: other groups that read the origin have no business with it.
         topic=next(topic for topic in TOPICS if topic.name == letter.topic).retry(letter.group),
         headers={**headers, REPLAYED: letter.id},
     )
-    await bus.publish([again, Record(_REPLAYS, letter.id, b"")])
-    return True
 
 
 async def _replayed(bus: Bus) -> set[str]:
