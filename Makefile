@@ -42,7 +42,8 @@ setup: .venv/.ready .venv-ml/.ready
 
 .venv/.ready: requirements/uv.txt requirements/slim.txt $(SLIM:=/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Duologue needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; } || \
+		{ rm -rf .venv; echo "Could not make .venv: on Debian and Ubuntu, install python3-venv first."; exit 1; }
 	@echo "Installing the services into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@$(BIN)/uv pip sync --quiet --python .venv --require-hashes requirements/slim.txt
@@ -50,7 +51,7 @@ setup: .venv/.ready .venv-ml/.ready
 	@touch $@
 
 .venv-ml/.ready: .venv/.ready requirements/ml.txt $(ML:=/pyproject.toml)
-	@test -x .venv-ml/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-ml
+	@.venv-ml/bin/python -c '' 2>/dev/null || { rm -rf .venv-ml && $(BIN)/uv venv --quiet --python $(BIN)/python .venv-ml; }
 	@echo "Installing training and the local model server into .venv-ml (several GB, once)"
 	@$(BIN)/uv pip sync --quiet --python .venv-ml --require-hashes requirements/ml.txt
 	@$(BIN)/uv pip install --quiet --python .venv-ml --no-deps --no-build-isolation $(ML:%=-e %)
@@ -68,4 +69,4 @@ lock: .venv/.ready ## resolve requirements/*.in again
 	awk '/^[^ ]/ {keep = /^uv==/} keep' requirements/slim.txt > requirements/uv.txt
 
 clean: down ## remove environments, caches and local state
-	rm -rf .venv .venv-ml .duologue .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-ml .duologue .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -113,7 +113,7 @@ async def chat_bodies(url: str, folder: Path) -> list[bytes]:
     class Recorder(ModelServer):
         async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
             if path == "/v1/chat/completions":
-                bodies.append(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+                bodies.append(json.dumps(body, separators=(",", ":")).encode())
             return await super().post(path, body)
 
     async with opened(url, folder, server=Recorder) as engine:

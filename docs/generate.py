@@ -79,7 +79,7 @@ def topics_page() -> str:
             f"`{topic.message.DESCRIPTOR.full_name}`, key `{topic.key}`, from {', '.join(topic.producers)} to "
             f"{', '.join(topic.consumers)}.\n",
             "```json",
-            MessageToJson(topic.example, preserving_proto_field_name=True),
+            MessageToJson(topic.example, preserving_proto_field_name=True, sort_keys=True),  # maps have no order
             "```\n",
         ]
     return "\n".join(lines)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.eventually import eventually
@@ -24,15 +27,16 @@ def _in_the_middle(process: str, campaign: Any) -> bool:
 async def test_a_killed_process_comes_back_and_no_dialogue_is_lost_or_doubled(
     stack: LocalStack, tmp_path: Path, process: str
 ) -> None:
+    pid = stack.pid(process)
     campaign_id = stack.create(write_spec(tmp_path, f"kill-{process}", evaluation={"dialogues": 2}))
     stack.wait_for(campaign_id, lambda campaign: _in_the_middle(process, campaign))
-    killed = stack.kill(process)
+    os.kill(pid, signal.SIGKILL)
 
     campaign = stack.wait_for(campaign_id, is_over)
     assert campaign["state"] == "CAMPAIGN_STATE_COMPLETED", campaign["reason"]
 
     async def is_back() -> bool:
-        return stack.pid(process) not in (0, killed)
+        return stack.pid(process) not in (0, pid)
 
     await eventually(is_back, "the process is back")
 
@@ -47,3 +51,14 @@ async def test_a_killed_process_comes_back_and_no_dialogue_is_lost_or_doubled(
     assert len(sealed) == 6
     assert sorted(sealed) == sorted(kept)
     assert stack.json("dlq", "list")["dead_letters"] == []
+
+
+def test_what_a_killed_supervisor_leaves_behind_is_found_and_started_anew(stack: LocalStack) -> None:
+    old = stack.pid("roleplay")
+    supervisor = psutil.Process(old).parent()
+    assert supervisor is not None
+    supervisor.kill()
+    assert "7 processes go on without it" in stack.command("status", status=1).stdout
+    assert "Stopped what a killed supervisor had left" in stack.command("up", "--port-base", stack.port_base).stdout
+    assert not psutil.pid_exists(old)
+    assert stack.pid("roleplay") != old

@@ -52,12 +52,12 @@ nodes:
   tell:
     say: Your parcel {code} lies at {place}. Is there another parcel?
     replies:
-      another: {to: greet, loop: true, examples: [Yes, there is another one.]}
+      another: {to: greet, loop: true, examples: ["Yes, there is another one."]}
       nothing: {to: bye, default: true, examples: ["No, that was all."]}
   ask_sender:
     say: We can not find it. May I ask the sender?
     replies:
-      please: {to: bye_sorry, examples: [Yes, please do.]}
+      please: {to: bye_sorry, examples: ["Yes, please do."]}
   bye:
     end: Then have a nice day, goodbye!
   bye_no_code:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from duologue.core.dialogue import Dialogue, Split
+from duologue.core.prompts import NO_ASIDE
 from duologue.core.workflow import Workflow
 from duologue.models import ChatModel, DecisionModel, ModelServer
 from duologue.models.chat import Sampling
@@ -48,7 +49,7 @@ def deciding(**script: Any) -> Decide:
         if question["type"] == "noul":
             return 0.05 if name == "ended" else 0.9
         options = list(question["criteria"])
-        best = next((edge for edge in _EDGES if edge in options), options[0])
+        best = next((option for option in (*_EDGES, NO_ASIDE) if option in options), options[0])
         rest = 0.2 / (len(options) - 1)
         return {option: 0.8 if option == best else rest for option in options}
 

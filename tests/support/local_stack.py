@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import yaml
+
+from duologue.cli.output import plain
+from duologue.contracts.v1 import campaign_pb2, campaign_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -61,25 +64,30 @@ class LocalStack:
         return self.json("campaign", "show", campaign_id)
 
     def wait_for(self, campaign_id: str, holds: Callable[[Any], bool], seconds: float = 240) -> Any:
-        """The campaign, once something holds of it. A campaign that ends otherwise, or too late, fails the test."""
+        """The campaign, once something holds of it. A campaign that ends otherwise, or too late, fails the test.
+
+        Asks the service itself: a command takes a second, in which a small campaign gets far. Rides over its restart.
+        """
+        request = campaign_pb2.GetCampaignRequest(campaign=campaign_id)
         deadline = time.monotonic() + seconds
-        while True:
-            campaign = self.campaign(campaign_id)
-            if holds(campaign):
-                return campaign
-            assert not campaign["finished_at"], f"ended early: {campaign['state']}, {campaign['reason']}"
-            assert time.monotonic() < deadline, f"waited {seconds} s; it stands at {campaign['history'][-1]}"
-            time.sleep(0.2)  # between two questions, not instead of one
+        with grpc.insecure_channel(f"127.0.0.1:{self.port_base + 1}") as channel:
+            service = campaign_pb2_grpc.CampaignServiceStub(channel)
+            while True:
+                try:
+                    campaign = plain(service.GetCampaign(request, wait_for_ready=True, timeout=60).campaign)
+                except grpc.RpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    continue
+                if holds(campaign):
+                    return campaign
+                assert not campaign["finished_at"], f"ended early: {campaign['state']}, {campaign['reason']}"
+                assert time.monotonic() < deadline, f"waited {seconds} s; it stands at {campaign['history'][-1]}"
+                time.sleep(0.02)  # between two questions, not instead of one
 
     def pid(self, process: str) -> int:
         rows = self.json("status", status=0)["processes"]
         return int(next(row["pid"] for row in rows if row["name"] == process))
-
-    def kill(self, process: str) -> int:
-        """SIGKILL, as the kernel's out-of-memory killer does it. Returns the pid that was."""
-        pid = self.pid(process)
-        os.kill(pid, signal.SIGKILL)
-        return pid
 
 
 def is_over(campaign: Any) -> bool:

@@ -6,6 +6,7 @@ requirements/smollm2.txt.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ def prepare(folder: Path) -> None:
         _convert(gguf, made)
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was interrupted
         subprocess.run(["cp", "-r", str(made), str(partial)], check=True)
         partial.rename(folder)
 

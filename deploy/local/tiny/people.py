@@ -61,7 +61,7 @@ TEMPERS = {
         clashes=("chatty", "formal"),
     ),
     "chatty": Temper(
-        ("chat", "talk", "story", "stories"),
+        ("chat", "stories"),
         (
             "I talk a lot.",
             "I love a good chat.",
@@ -83,7 +83,7 @@ TEMPERS = {
         ("brief", "impatient"),
     ),
     "worried": Temper(
-        ("worr", "nervous", "shy", "sorry", "afraid"),
+        ("worr", "shy", "sorry", "afraid"),
         (
             "I worry about everything.",
             "I am nervous when I talk to strangers.",
@@ -105,7 +105,7 @@ TEMPERS = {
         ("cheerful",),
     ),
     "grumpy": Temper(
-        ("grumbl", "grump", "cross", "bad mood"),
+        ("grumbl", "grump", "bad mood"),
         (
             "I am in a bad mood most days.",
             "I grumble all day long.",
@@ -147,7 +147,7 @@ TEMPERS = {
         ("grumpy", "brief"),
     ),
     "cheerful": Temper(
-        ("cheerful", "happy", "good mood", "good side"),
+        ("cheerful", "happy", "good side"),
         (
             "I am always happy.",
             "I laugh a lot.",

@@ -1,7 +1,8 @@
 """The training text: dialogues along workflows, as the three parts that the model plays would see them.
 
 Every prompt is made by `duologue.core.prompts`, so that what is trained is what is asked later. Most dialogues follow
-random services (see `services`); the others follow the training side of the examples. The held-out side is never read.
+made-up businesses (see `businesses`); the others follow the training side of the examples. The held-out side is never
+read.
 
 The agent is trained to be imperfect: in about a quarter of its turns it does what untuned models do (see `SLIPS`). That
 leaves a campaign something to improve.
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from businesses import goal, random_workflow, stray
 from people import TEMPERS, in_temper, random_persona, temper_of
 from words import PHRASES, adjective, made_up, noun, nouns, phrase, sentence, thing, when
 
@@ -26,6 +28,7 @@ from duologue.core.campaign import CampaignSpec
 from duologue.core.dialogue import Role
 from duologue.core.persona import Persona, load_personas
 from duologue.core.prompts import (
+    NO_ASIDE,
     Message,
     agent_prompt,
     ask_again,
@@ -40,7 +43,6 @@ from duologue.core.scores import Utterance
 from duologue.core.source import parse_yaml, validate
 from duologue.core.workflow import CallNode, EndNode, Intention, SayNode, Workflow, fill
 from duologue.core.workflow_file import load_workflow
-from services import goal, random_workflow, stray
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SHARE_OF_EXAMPLE_WORKFLOWS = 0.2
@@ -77,7 +79,7 @@ Example = AgentText | ClientText | DecisionText
 
 
 def examples(seed: int) -> Iterator[Example]:
-    """Endless training examples; the same for the same seed."""
+    """Endless training examples, whole dialogues and short drills; the same for the same seed."""
     rng = random.Random(seed)
     sources = Sources.load()
     while True:
@@ -86,28 +88,30 @@ def examples(seed: int) -> Iterator[Example]:
         for _ in range(4):
             yield manager_text(sources.talk(rng), rng)
         yield consistency_text(sources.talk(rng), rng)
+        for drill in (_drill(rng), _drill(rng)):
+            yield agent_text(drill)
+            yield client_text(drill, rng)
+            yield manager_text(drill, rng)
+            yield choice_text(drill, rng)
 
 
-def drills(seed: int) -> Iterator[Example]:
-    """Endless one-turn examples without slips: say this sentence, give that fact, name the option that was said.
+def _drill(rng: random.Random) -> Talk:
+    """One turn without slips: say this sentence, give that fact, name the option that was said.
 
-    In dialogues what to carry over stands far from where it goes, among much else; a small model does not find that out
-    in reasonable time. It does within minutes here, and then goes on to dialogues.
+    In whole dialogues what to carry over stands far from where it goes, among much else; here a small model finds out
+    sooner that it is to be carried over.
     """
-    rng = random.Random(seed)
-    while True:
-        workflow = random_workflow(rng)
-        persona, temper = random_persona(rng)
-        talk = Talk(workflow, persona, temper, workflow.intentions[0])
-        node = rng.choice([node for node in workflow.nodes.values() if isinstance(node, SayNode)])
-        text = fill(node.say, talk.intention.facts)
-        reply = rng.choice(list(node.replies))
-        exchange = Exchange(node, talk.intention.facts, say_now(text), text, text, None, reply=reply)
-        exchange.client = fill(_wording(talk, node, reply, False, rng), talk.intention.facts)
-        talk.exchanges.append(exchange)
-        yield agent_text(talk)
-        yield client_text(talk, rng)
-        yield manager_text(talk, rng)
+    workflow = random_workflow(rng)
+    persona, temper = random_persona(rng)
+    talk = Talk(workflow, persona, temper, workflow.intentions[0])
+    node = rng.choice([node for node in workflow.nodes.values() if isinstance(node, SayNode)])
+    text = fill(node.say, talk.intention.facts)
+    gives_facts = [name for name, reply in node.replies.items() if any("{" in text for text in reply.examples)]
+    reply = rng.choice(gives_facts or list(node.replies))
+    exchange = Exchange(node, talk.intention.facts, say_now(text), text, text, None, reply=reply)
+    exchange.client = fill(_wording(talk, node, reply, False, rng), talk.intention.facts)
+    talk.exchanges.append(exchange)
+    return talk
 
 
 # ---- talks -----------------------------------------------------------------------------------------------------------
@@ -291,7 +295,7 @@ def _client_turn(talk: Talk, exchange: Exchange, after_aside: bool, rng: random.
 def _pick_reply(node: SayNode, rng: random.Random) -> str:
     """The reply that leads on is the first one in most files; clients mostly want to get on."""
     names = list(node.replies)
-    return rng.choices(names, [len(names) * 0.8, *[1.0] * (len(names) - 1)])[0]
+    return rng.choices(names, [len(names) * 2.0, *[1.0] * (len(names) - 1)])[0]
 
 
 def _wording(talk: Talk, node: SayNode, reply: str, first: bool, rng: random.Random) -> str:
@@ -376,10 +380,45 @@ def manager_text(talk: Talk, rng: random.Random) -> DecisionText:
         reply = rng.choice(list(node.replies))
         client = in_temper(rng, fill(_wording(talk, node, reply, False, rng), facts), talk.temper, 0.3)
         answers["reply"] = reply
+    answers.setdefault("aside", NO_ASIDE)
     history = [Utterance(Role.AGENT, exchange.said), Utterance(Role.CLIENT, client)]
     questions = _asked(talk.workflow, node, facts, rng)
     known = {name: answers[name] for name in questions if name in answers}
     return DecisionText({"state": manager_state(history), "questions": questions}, known)
+
+
+def choice_text(talk: Talk, rng: random.Random) -> DecisionText:
+    """What one utterance was, asked several times among others: elsewhere such a question is rare."""
+    replies = [
+        fill(text, talk.intention.facts)
+        for node in talk.workflow.nodes.values()
+        if isinstance(node, SayNode)
+        for reply in node.replies.values()
+        for text in reply.examples
+    ]
+    client = talk.exchanges[0].client or ""
+    others = sorted({*replies} - {client})
+    questions: dict[str, Any] = {}
+    answers: dict[str, str] = {}
+    for index in range(6):
+        texts = rng.sample(others, rng.randint(1, min(3, len(others))))
+        options = {f"o{number}": text for number, text in enumerate(texts)}
+        if rng.random() < 0.75:
+            options["it"] = client
+        if rng.random() < 0.5 or "it" not in options:
+            options[NO_ASIDE] = "something else"
+        shuffled = rng.sample(list(options.items()), len(options))
+        questions[f"q{index}"] = {
+            "type": "choice",
+            "instructions": "What does the client want?",
+            "criteria": dict(shuffled),
+        }
+        answers[f"q{index}"] = "it" if "it" in options else NO_ASIDE
+    history = [
+        Utterance(Role.AGENT, talk.exchanges[0].said),
+        Utterance(Role.CLIENT, in_temper(rng, client, talk.temper, 0.3)),
+    ]
+    return DecisionText({"state": manager_state(history), "questions": questions}, answers)
 
 
 def _asked(workflow: Workflow, node: SayNode | EndNode, facts: dict[str, str], rng: random.Random) -> dict[str, Any]:

@@ -51,17 +51,20 @@ CHAT_TEMPLATE = (
 )
 
 # All questions about a state stand in one prompt, each followed by the place where its answer is read: one forward pass
-# answers them all. Options go by their wording only; a label is one token.
+# answers them all. Options go by their wording only, and each is followed by its label, one token. After them stands
+# once more what the client said: what the model goes on with is the label that followed the same words before.
 DECISION_TEMPLATE = (
     "{{- '<|decide|>' + state -}}"
     "{%- for question in questions -%}"
     "{{- '\\n\\n' + question.instructions -}}"
     "{%- if question.type != 'noul' -%}"
     "{%- for option in question.options -%}"
-    "{{- '\\n' + question.labels[loop.index0] + '. ' + (question.descriptions[loop.index0] or option) -}}"
+    "{{- '\\n' + (question.descriptions[loop.index0] or option) + ' =' + question.labels[loop.index0] -}}"
     "{%- endfor -%}"
-    "{%- endif -%}"
+    "{{- '\\n' + state.split('Client: ')[-1] + ' =<|mark|>' -}}"
+    "{%- else -%}"
     "{{- '<|answer|><|mark|>' -}}"
+    "{%- endif -%}"
     "{%- endfor -%}"
 )
 

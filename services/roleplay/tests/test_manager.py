@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from duologue.core.dialogue import Decision
+from duologue.core.prompts import NO_ASIDE
 from duologue.core.workflow import SayNode, Workflow
-from duologue.core.workflow_file import load_workflow
-from duologue_roleplay.manager import Verdict, judge
-from tests.support.desk import DESK, DESK_YAML, SHOP
+from duologue_roleplay.manager import Verdict, judge, that_matter
+from tests.support.desk import DESK, SHOP
 
 ASIDE = {"out_of_scope": 0.9, "person": 0.1}
 
@@ -43,12 +43,16 @@ def yes_or_no(name: str, yes: float) -> Decision:
         pytest.param(answers(0.5, reply="no_code"), Verdict(edge="no_code"), id="even odds count as an answer"),
         pytest.param(answers(0.1, aside=ASIDE), Verdict(aside="out_of_scope"), id="none applies: the anytime node"),
         pytest.param(
-            answers(0.1, aside={"out_of_scope": 0.4, "person": 0.3}), Verdict(), id="no anytime node is likely enough"
+            answers(0.1, aside={"out_of_scope": 0.3, "person": 0.2, NO_ASIDE: 0.5}), Verdict(), id="nor an anytime node"
         ),
         pytest.param(answers(0.1, ended=0.9), Verdict(has_left=True), id="the conversation is over"),
         pytest.param(answers(0.1, ended=0.5, aside=ASIDE), Verdict(aside="out_of_scope"), id="even odds are no end"),
         pytest.param(answers(0.95, ended=0.9), Verdict(edge="gives_code"), id="a farewell that answers is an answer"),
         pytest.param(answers(0.6, ended=0.9), Verdict(has_left=True), id="likelier over than answered"),
+        pytest.param(
+            answers(0.6, ended=0.9, reply="no_code"), Verdict(edge="no_code"), id="an answer that leads to the closing"
+        ),
+        pytest.param(answers(0.4, ended=0.9, reply="no_code"), Verdict(has_left=True), id="no answer, and over"),
     ],
 )
 def test_what_a_reply_means(found: dict[str, Decision], verdict: Verdict) -> None:
@@ -59,18 +63,15 @@ def test_the_only_reply_of_a_node_is_taken_without_a_choice() -> None:
     assert judge(answers(0.9, reply=None), node(DESK, "ask_sender"), DESK) == Verdict(edge="please")
 
 
-def test_where_no_reply_applies_the_default_edge_is_taken_before_any_anytime_node() -> None:
-    found = answers(0.0, reply="another", aside=ASIDE)
-    assert judge(found, node(DESK, "tell"), DESK) == Verdict(edge="nothing")
+def test_where_no_reply_applies_the_default_edge_is_taken_unless_an_anytime_node_is_wanted() -> None:
+    tell = node(DESK, "tell")
+    assert judge(answers(0.0, reply="another", aside=ASIDE), tell, DESK) == Verdict(aside="out_of_scope")
+    assert judge(answers(0.0, reply="another", aside={NO_ASIDE: 1.0}), tell, DESK) == Verdict(edge="nothing")
 
 
-def test_the_only_anytime_node_with_wordings_is_taken_without_a_choice() -> None:
-    workflow = load_workflow(
-        DESK_YAML.replace("  person: {say: My colleague is at lunch.", "  person: {say: No.").replace(
-            ", when: [I want to talk to somebody else.]", ""
-        )
-    )
-    assert judge(answers(0.1), node(workflow, "greet"), workflow) == Verdict(aside="out_of_scope")
+def test_only_the_choice_that_is_looked_at_matters() -> None:
+    assert that_matter(answers(0.9, aside=ASIDE)) == {"reply"}
+    assert that_matter(answers(0.1, aside=ASIDE)) == {"aside"}
 
 
 def test_without_anytime_nodes_a_stray_reply_means_nothing() -> None:

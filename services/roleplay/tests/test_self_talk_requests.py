@@ -96,9 +96,9 @@ async def test_each_role_is_asked_with_its_own_prompt_and_the_plan_s_sampling(se
     assert "find out where a parcel is" in client.system
     assert "code: PK-4471" in client.system
     assert "PK-4471" not in agent.system
-    for request in (agent, client):
+    for request, other in ((agent, "Client:"), (client, "Agent:")):
         assert (request.body["temperature"], request.body["top_p"], request.body["max_tokens"]) == (0.8, 0.95, 100)
-        assert "Client:" in request.body["stop"]
+        assert request.body["stop"] == [other]
 
 
 async def test_models_of_the_plan_are_asked_for_by_name(server: ScriptedModelServer) -> None:

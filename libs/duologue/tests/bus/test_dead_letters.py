@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duologue.bus import Poison, Record, RetryPolicy, Worker
-from duologue.bus.dead_letters import REPLAYED, DeadLetter, dead_letters, replay, replay_all
+from duologue.bus.dead_letters import REPLAYED, DeadLetter, dead_letters, replay
 from duologue.bus.embedded import EmbeddedBus
 from duologue.bus.worker import ATTEMPT, DEADLINE, FAILED_AT, ORIGIN, REASON
 from duologue.contracts.topics import DIALOGUE_REQUESTED, DIALOGUE_SCORED, Topic
@@ -78,7 +78,7 @@ async def test_a_replayed_letter_goes_to_its_group_alone_as_it_came(bus: Embedde
     await work(bus, DIALOGUE_SCORED, "filtering", 1, "no scores")
     await work(bus, DIALOGUE_SCORED, "campaign", 1)
     (letter,) = await letters(bus)
-    assert await replay(bus, letter)
+    assert await replay(bus, [letter]) == 1
     assert await bus.lag("campaign", DIALOGUE_SCORED.retry("campaign")) == 0
     (again,) = await work(bus, DIALOGUE_SCORED, "filtering", 1)
     assert (again.key, again.value) == (sent.key, sent.value)
@@ -90,9 +90,9 @@ async def test_a_letter_is_replayed_once_however_often_it_is_asked_for(bus: Embe
     await bus.publish([Record(DIALOGUE_REQUESTED.name, f"{number}", b"") for number in range(2)])
     await work(bus, DIALOGUE_REQUESTED, "roleplay", 2, "no workflow")
     first, second = await letters(bus)
-    assert [await replay(bus, first), await replay(bus, first)] == [True, False]
+    assert [await replay(bus, [first]), await replay(bus, [first])] == [1, 0]
     assert [(letter.id, letter.replayed) for letter in await letters(bus)] == [(first.id, True), (second.id, False)]
-    assert [await replay(bus, letter) for letter in await letters(bus)] == [False, True]
+    assert [await replay(bus, [letter]) for letter in await letters(bus)] == [0, 1]
     retried = [delivery.record.key async for delivery in bus.read(DIALOGUE_REQUESTED.retry("roleplay"))]
     assert sorted(retried) == ["0", "1"]
 
@@ -101,9 +101,9 @@ async def test_all_letters_are_replayed_but_those_that_were(bus: EmbeddedBus) ->
     await bus.publish([Record(DIALOGUE_REQUESTED.name, f"{number}", b"") for number in range(5)])
     await work(bus, DIALOGUE_REQUESTED, "roleplay", 5, "no workflow")
     found = await letters(bus)
-    await replay(bus, found[2])
-    assert await replay_all(bus, [*found, *found]) == 4
-    assert await replay_all(bus, found) == 0
+    await replay(bus, [found[2]])
+    assert await replay(bus, [*found, *found]) == 4
+    assert await replay(bus, found) == 0
     retried = [delivery.record.key async for delivery in bus.read(DIALOGUE_REQUESTED.retry("roleplay"))]
     assert sorted(retried) == ["0", "1", "2", "3", "4"]
 
@@ -112,12 +112,12 @@ async def test_a_letter_that_fails_again_is_a_new_letter_with_its_first_origin(b
     await bus.publish([Record(DIALOGUE_REQUESTED.name, "key", b"\xff")])
     await work(bus, DIALOGUE_REQUESTED, "roleplay", 1, "no workflow")
     (letter,) = await letters(bus)
-    await replay(bus, letter)
+    await replay(bus, [letter])
     await work(bus, DIALOGUE_REQUESTED, "roleplay", 1, "still no workflow")
     old, new = await letters(bus)
     assert (old.id, old.replayed, old.reason) == (letter.id, True, "no workflow")
     assert (new.replayed, new.reason, new.origin) == (False, "still no workflow", letter.origin)
-    assert await replay(bus, new)
+    assert await replay(bus, [new]) == 1
 
 
 async def test_a_letter_that_somebody_else_wrote_can_be_listed(bus: EmbeddedBus) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from duologue.core.dialogue import Decision
-from duologue.core.workflow import SayNode, Workflow
+from duologue.core.prompts import NO_ASIDE
+from duologue.core.workflow import EndNode, SayNode, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +22,25 @@ class Verdict:
 def judge(decisions: Mapping[str, Decision], node: SayNode, workflow: Workflow) -> Verdict:
     """Which reply is a choice, whether any applies is a separate yes or no; the end is a decision, not a phrase.
 
-    The client has left when that is likelier than that they answer: "no thanks, bye" at a node that leads to the
-    closing is an answer, and the agent still gets to say goodbye.
+    The client has left when that is likelier than that they answer, unless the answer leads to a closing: after "no
+    thanks, bye" the agent still gets to say goodbye. A reply that is no answer may ask for an anytime node; else the
+    node's default edge is taken, if it has one.
     """
     applies = decisions["applies"].probabilities["yes"]
     ended = decisions["ended"].probabilities["yes"]
-    if ended > max(applies, 0.5):
+    chosen = decisions.get("reply")
+    edge = chosen.answer if chosen is not None else next(iter(node.replies))
+    closes = applies >= 0.5 and isinstance(workflow.nodes[node.replies[edge].to], EndNode)
+    if ended > max(applies, 0.5) and not closes:
         return Verdict(has_left=True)
     if applies >= 0.5:
-        chosen = decisions.get("reply")
-        return Verdict(edge=chosen.answer if chosen is not None else next(iter(node.replies)))
-    fallback = next((edge_id for edge_id, reply in node.replies.items() if reply.default), None)
-    if fallback is not None:
-        return Verdict(edge=fallback)
-    return Verdict(aside=_aside(decisions, workflow))
+        return Verdict(edge=edge)
+    aside = decisions.get("aside")
+    if aside is not None and aside.answer != NO_ASIDE:
+        return Verdict(aside=aside.answer)
+    return Verdict(edge=next((edge_id for edge_id, reply in node.replies.items() if reply.default), None))
 
 
-def _aside(decisions: Mapping[str, Decision], workflow: Workflow) -> str | None:
-    choice = decisions.get("aside")
-    if choice is not None:
-        return choice.answer if choice.probability >= 0.5 else None
-    return next((name for name, anytime in workflow.anytime.items() if anytime.when), None)
+def that_matter(decisions: Mapping[str, Decision]) -> set[str]:
+    """The choices that `judge` looks at, by what the other answers are."""
+    return {"reply" if decisions["applies"].probabilities["yes"] >= 0.5 else "aside"}

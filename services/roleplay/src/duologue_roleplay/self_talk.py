@@ -19,11 +19,11 @@ from duologue.core.prompts import (
     say_now,
 )
 from duologue.core.scores import Utterance
-from duologue.core.workflow import EndNode, Intention, SayNode, Workflow
+from duologue.core.workflow import EndNode, Intention, SayNode, Workflow, fill
 from duologue.models import ChatModel, DecisionModel
 from duologue.models.chat import Sampling
 from duologue_roleplay.graph import GraphPosition
-from duologue_roleplay.manager import Verdict, judge
+from duologue_roleplay.manager import Verdict, judge, that_matter
 from duologue_roleplay.speculation import Speculation, likely_edge
 from duologue_roleplay.utterance import Ask, Spoken, speak
 
@@ -141,7 +141,7 @@ class SelfTalk:
             if talk.stray > talk.plan.recoveries:
                 return EndReason.DERAILED
             if verdict.aside is not None:
-                aside = talk.plan.workflow.anytime[verdict.aside].text
+                aside = fill(talk.plan.workflow.anytime[verdict.aside].text, position.facts)
                 instruction, node = say_now(f"{aside} {position.reference}"), verdict.aside
             else:
                 instruction, node = ask_again(position.reference), position.name
@@ -199,7 +199,8 @@ class SelfTalk:
     ) -> dict[str, Decision]:
         """Ask the manager about the client's reply, and take the reply into the dialogue with the answers."""
         state = manager_state([*talk.history, Utterance(Role.CLIENT, reply.text)])
-        answers = await self._manager.ask(state, questions, model=talk.plan.manager_model)
+        matter = that_matter if "applies" in questions else None
+        answers = await self._manager.ask(state, questions, model=talk.plan.manager_model, that_matter=matter)
         reply.prompt_tokens += answers.prompt_tokens
         reply.seconds += answers.seconds
         await talk.add(_turn(Role.CLIENT, reply, node, decisions=tuple(answers.decisions.values())))

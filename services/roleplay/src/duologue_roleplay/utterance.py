@@ -42,7 +42,7 @@ async def speak(chat: ChatModel, ask: Ask) -> Spoken:
     spoken = Spoken()
     for attempt in range(_TRIES):
         completion = await chat.complete(
-            ask.messages, ask.sampling, model=ask.model, stop=STOP, seed=(ask.seed + attempt) % 2**31
+            ask.messages, ask.sampling, model=ask.model, stop=STOP[ask.speaker], seed=(ask.seed + attempt) % 2**31
         )
         spoken.prompt_tokens += completion.prompt_tokens
         spoken.completion_tokens += completion.completion_tokens

@@ -53,12 +53,7 @@ async def dead_letters(bus: Bus) -> AsyncIterator[DeadLetter]:
                 )
 
 
-async def replay(bus: Bus, letter: DeadLetter) -> bool:
-    """Give a dead letter to its group again. False, and nothing happens, when that was done before."""
-    return await replay_all(bus, [letter]) == 1
-
-
-async def replay_all(bus: Bus, letters: Iterable[DeadLetter]) -> int:
+async def replay(bus: Bus, letters: Iterable[DeadLetter]) -> int:
     """Give dead letters to their groups again, except those that were; how many it gave."""
     replayed = await _replayed(bus)
     given = 0

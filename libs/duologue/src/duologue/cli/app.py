@@ -8,8 +8,8 @@ import grpc
 import typer
 
 from duologue.cli import adapter, campaign, dataset, dialogue, dlq, doctor, persona, run, score, stack, workflow
-from duologue.cli.connection import campaign_address
-from duologue.cli.output import Failure, errors
+from duologue.cli.connection import silence
+from duologue.cli.output import Failure, complain
 from duologue.core.problems import InvalidInput
 
 # Exit statuses: 0 done, 1 failed, 2 bad usage or input, 130 interrupted.
@@ -48,10 +48,10 @@ def main() -> None:
     try:
         app()
     except InvalidInput as error:
-        errors.print(str(error), markup=False, soft_wrap=True)
+        complain(str(error))
         sys.exit(BAD_INPUT)
     except Failure as error:
-        errors.print(str(error), markup=False, soft_wrap=True)
+        complain(str(error))
         sys.exit(error.status)
     except grpc.RpcError as error:
         sys.exit(_rpc_status(error))
@@ -60,8 +60,7 @@ def main() -> None:
 def _rpc_status(error: grpc.RpcError) -> int:
     code, details = getattr(error, "code", lambda: None)(), getattr(error, "details", lambda: str(error))()
     if code is grpc.StatusCode.UNAVAILABLE:
-        errors.print(f"The campaign service does not answer at {campaign_address()}.")
-        errors.print("    Start the services with `duologue up`; `duologue status` says what runs.")
+        complain(silence())
         return FAILED
-    errors.print(str(details), markup=False, soft_wrap=True)
+    complain(str(details))
     return BAD_INPUT if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND) else FAILED

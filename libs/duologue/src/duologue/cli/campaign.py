@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,12 @@ import typer
 
 from duologue.cli.connection import campaign_service
 from duologue.cli.files import read_campaign
-from duologue.cli.output import AsJson, console, enum_name, print_json, print_table
+from duologue.cli.invocation import command
+from duologue.cli.output import AsJson, console, enum_name, minute, print_json, print_table, printable
 from duologue.cli.report import print_campaign
 from duologue.cli.watch import watch_campaign
 from duologue.contracts.v1 import campaign_pb2 as pb
+from duologue.contracts.v1 import campaign_pb2_grpc
 
 app = typer.Typer(
     help="Campaigns: rounds of self-talk, filtering, training and evaluation.",
@@ -35,29 +38,39 @@ def create_campaign(spec: Path) -> pb.Campaign:
         return service.CreateCampaign(request).campaign
 
 
+def all_campaigns(service: campaign_pb2_grpc.CampaignServiceStub) -> Iterator[pb.Campaign]:
+    """Newest first, page after page."""
+    token = ""
+    while True:
+        page = service.ListCampaigns(pb.ListCampaignsRequest(page_token=token))
+        yield from page.campaigns
+        token = page.next_page_token
+        if not token:
+            return
+
+
 @app.command("create")
 def create(spec: Annotated[Path, typer.Argument(help="The campaign file.")], as_json: AsJson = False) -> None:
-    """Create a campaign and return at once. Example: duologue campaign create examples/campaigns/larger.yaml"""
+    """Create a campaign and return at once.
+
+    Example: duologue campaign create examples/campaigns/larger.yaml
+    """
     campaign = create_campaign(spec)
     if as_json:
         print_json(campaign)
     else:
-        console.print(f"Created {campaign.name} {campaign.id}")
-        console.print(f"Watch it: duologue campaign watch {campaign.id[:8]}")
+        console.print(f"Created {printable(campaign.name)} {campaign.id}", markup=False)
+        console.print(f"Watch it: {command(f'campaign watch {campaign.id[:8]}')}", markup=False, soft_wrap=True)
 
 
 @app.command("list")
 def list_campaigns(as_json: AsJson = False) -> None:
-    """All campaigns, newest first."""
-    campaigns: list[pb.Campaign] = []
-    token = ""
+    """All campaigns, newest first.
+
+    Example: duologue campaign list --json
+    """
     with campaign_service() as service:
-        while True:
-            page = service.ListCampaigns(pb.ListCampaignsRequest(page_token=token))
-            campaigns.extend(page.campaigns)
-            token = page.next_page_token
-            if not token:
-                break
+        campaigns = list(all_campaigns(service))
     if as_json:
         print_json({"campaigns": campaigns})
         return
@@ -72,7 +85,7 @@ def list_campaigns(as_json: AsJson = False) -> None:
                 str(campaign.rounds),
                 enum_name(campaign.history[-1], "phase"),
                 str(sum(round_.kept for round_ in campaign.history)),
-                campaign.created_at,
+                minute(campaign.created_at),
             )
             for campaign in campaigns
         ],
@@ -81,7 +94,10 @@ def list_campaigns(as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(campaign: Name, as_json: AsJson = False) -> None:
-    """What came of a campaign: its rounds, scores, drops, evaluations and costs."""
+    """What came of a campaign: its rounds, scores, drops, evaluations and costs.
+
+    Example: duologue campaign show quickstart
+    """
     with campaign_service() as service:
         found = service.GetCampaign(pb.GetCampaignRequest(campaign=campaign)).campaign
     if as_json:
@@ -92,31 +108,43 @@ def show(campaign: Name, as_json: AsJson = False) -> None:
 
 @app.command("watch")
 def watch(campaign: Name) -> None:
-    """Watch a campaign to its end; Ctrl-C leaves it running."""
+    """Watch a campaign to its end; Ctrl-C leaves it running.
+
+    Example: duologue campaign watch quickstart
+    """
     with campaign_service() as service:
         raise typer.Exit(watch_campaign(service, campaign))
 
 
 @app.command("pause")
 def pause(campaign: Name) -> None:
-    """Ask for no more dialogues; those that are out come back."""
+    """Ask for no more dialogues; those that are out come back.
+
+    Example: duologue campaign pause quickstart
+    """
     with campaign_service() as service:
         _say(service.PauseCampaign(pb.PauseCampaignRequest(campaign=campaign)).campaign)
 
 
 @app.command("resume")
 def resume(campaign: Name) -> None:
-    """Go on where the campaign was paused."""
+    """Go on where the campaign was paused.
+
+    Example: duologue campaign resume quickstart
+    """
     with campaign_service() as service:
         _say(service.ResumeCampaign(pb.ResumeCampaignRequest(campaign=campaign)).campaign)
 
 
 @app.command("cancel")
 def cancel(campaign: Name) -> None:
-    """End a campaign for good. What it made stays."""
+    """End a campaign for good. What it made stays.
+
+    Example: duologue campaign cancel quickstart
+    """
     with campaign_service() as service:
         _say(service.CancelCampaign(pb.CancelCampaignRequest(campaign=campaign)).campaign)
 
 
 def _say(campaign: pb.Campaign) -> None:
-    console.print(f"{campaign.name} {campaign.id[:8]} is {enum_name(campaign, 'state')}")
+    console.print(f"{printable(campaign.name)} {campaign.id[:8]} is {enum_name(campaign, 'state')}", markup=False)

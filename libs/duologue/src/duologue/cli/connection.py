@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import grpc
 
+from duologue.cli.invocation import command
 from duologue.cli.local.layout import Layout
 from duologue.contracts.v1 import campaign_pb2_grpc
 
@@ -20,6 +21,14 @@ OPTIONS = [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
 
 def campaign_address() -> str:
     return os.environ.get(ADDRESS_VARIABLE) or f"127.0.0.1:{Layout.here().ports.campaign}"
+
+
+def silence() -> str:
+    """What to say when the campaign service does not answer."""
+    return (
+        f"The campaign service does not answer at {campaign_address()}.\n"
+        f"    Start the services with `{command('up')}`; `{command('status')}` says what runs."
+    )
 
 
 @contextmanager

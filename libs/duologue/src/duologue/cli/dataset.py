@@ -11,7 +11,8 @@ import typer
 
 from duologue.cli.artifacts import artifact_bytes
 from duologue.cli.connection import campaign_service
-from duologue.cli.output import AsJson, Failure, console, print_json, print_table
+from duologue.cli.files import replacing
+from duologue.cli.output import AsJson, console, literal, minute, print_json, print_table, printable
 from duologue.contracts.v1 import campaign_pb2 as pb
 
 app = typer.Typer(
@@ -33,7 +34,10 @@ class Format(StrEnum):
 def list_datasets(
     campaign: Annotated[str, typer.Option(help="Of one campaign, by id or name.")] = "", as_json: AsJson = False
 ) -> None:
-    """All datasets, newest first."""
+    """All datasets, newest first.
+
+    Example: duologue dataset list --campaign quickstart
+    """
     with campaign_service() as service:
         datasets = service.ListDatasets(pb.ListDatasetsRequest(campaign=campaign)).datasets
     if as_json:
@@ -48,7 +52,7 @@ def list_datasets(
                 str(dataset.sealed.round),
                 str(dataset.sealed.kept),
                 str(dataset.sealed.candidates),
-                dataset.created_at,
+                minute(dataset.created_at),
                 dataset.sealed.data.uri,
             )
             for dataset in datasets
@@ -58,18 +62,21 @@ def list_datasets(
 
 @app.command("show")
 def show(dataset: Name, as_json: AsJson = False) -> None:
-    """A dataset's manifest: what it was made of and how."""
+    """A dataset's manifest: what it was made of and how.
+
+    Example: duologue dataset show quickstart-r1
+    """
     found = _get(dataset)
     manifest = json.loads(artifact_bytes(found.sealed.manifest))
     if as_json:
         print_json({"dataset": found, "manifest": manifest})
         return
-    console.print(f"[bold]{manifest['dataset_id']}[/]: {manifest['kept']} of {manifest['candidates']} kept")
+    console.print(f"[bold]{literal(manifest['dataset_id'])}[/]: {manifest['kept']} of {manifest['candidates']} kept")
     for name in ("campaign_id", "round", "seed", "data_sha256"):
         console.print(f"  {name} {manifest[name]}")
     for rule in manifest["filters"]:
         dropped = manifest["dropped_by"].get(rule["kind"], 0)
-        console.print(f"  filter {json.dumps(rule)} dropped {dropped}", markup=False)
+        console.print(printable(f"  filter {json.dumps(rule)} dropped {dropped}"), markup=False)
     console.print(f"  dialogues: {', '.join(name[:8] for name in manifest['dialogue_ids'])}")
 
 
@@ -86,23 +93,21 @@ def export(
         ),
     ] = Format.PARQUET,
 ) -> None:
-    """Write a dataset to a file."""
+    """Write a dataset to a file.
+
+    Example: duologue dataset export quickstart-r1 --format trl -o data.jsonl
+    """
     from duologue.cli.export import EXPORTS  # Arrow: a second that other commands need not wait for
 
     data = artifact_bytes(_get(dataset).sealed.data)
-    temporary = output.with_name(output.name + ".tmp")
-    try:
+    with replacing(output) as file:
         if format_ is Format.PARQUET:
-            temporary.write_bytes(data)
+            file.write_bytes(data)
             count = -1
         else:
-            count = EXPORTS[format_.value](data, temporary)
-        temporary.replace(output)
-    except OSError as error:
-        raise Failure(f"{output} can't be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    console.print(f"Wrote {output}" + (f" ({count} rows)" if count >= 0 else ""))
+            count = EXPORTS[format_.value](data, file)
+    rows = f" ({count} rows)" if count >= 0 else ""
+    console.print(f"Wrote {output}{rows}", markup=False, soft_wrap=True)
 
 
 def _get(name: str) -> pb.Dataset:

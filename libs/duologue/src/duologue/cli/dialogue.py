@@ -29,7 +29,10 @@ def list_dialogues(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """The dialogues of a campaign."""
+    """The dialogues of a campaign.
+
+    Example: duologue dialogue list quickstart --decision dropped
+    """
     if split not in _SPLITS:
         raise Failure(f'--split is "{split}"; it is training or evaluation.', status=2)
     if decision not in ("", "kept", "dropped", "pending"):
@@ -40,7 +43,7 @@ def list_dialogues(
         return
     print_table(
         f"Dialogues of {campaign}",
-        ("id", "round", "split", "workflow", "persona", "end", "subgoals", "decision", "reason"),
+        ("id", "round", "dialogue", "end, subgoals", "decision", "reason"),
         [_row(record) for record in records],
     )
 
@@ -50,7 +53,10 @@ def show(
     dialogue: Annotated[str, typer.Argument(help="Id of a dialogue, or the beginning of one.")],
     as_json: AsJson = False,
 ) -> None:
-    """One dialogue: turns beside the graph path, decisions with probabilities, scores, and the reason."""
+    """One dialogue: turns beside the graph path, decisions with probabilities, scores, and the reason.
+
+    Example: duologue dialogue show 5d0f6d6e
+    """
     with campaign_service() as service:
         response = service.GetDialogue(pb.GetDialogueRequest(dialogue=dialogue))
     if as_json:
@@ -86,11 +92,8 @@ def _row(record: pb.DialogueRecord) -> tuple[str, ...]:
     return (
         dialogue.id[:8],
         str(dialogue.round),
-        enum_name(dialogue, "split"),
-        dialogue.provenance.workflow_id,
-        dialogue.provenance.persona_id,
-        enum_name(dialogue, "end_reason"),
-        f"{scores.subgoals_absolute} ({number(scores.subgoals_relative)})",
-        record.decision,
+        f"{dialogue.provenance.workflow_id} with {dialogue.provenance.persona_id}",
+        f"{enum_name(dialogue, 'end_reason')}, {scores.subgoals_absolute} ({number(scores.subgoals_relative)})",
+        "evaluation" if dialogue.split == dialogue_pb2.SPLIT_EVALUATION else record.decision,
         record.reason,
     )

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -13,8 +14,9 @@ from google.protobuf.message import DecodeError
 
 from duologue.bus import Bus, open_bus
 from duologue.bus.dead_letters import DeadLetter, dead_letters, replay
+from duologue.cli.invocation import command
 from duologue.cli.local.layout import Layout
-from duologue.cli.output import AsJson, Failure, console, plain, print_json, print_table
+from duologue.cli.output import AsJson, Failure, console, minute, plain, print_json, print_table, printable
 from duologue.contracts.topics import TOPICS
 
 T = TypeVar("T")
@@ -30,16 +32,19 @@ BUS_VARIABLE = "DUOLOGUE_BUS__URL"
 
 @app.command("list")
 def list_letters(as_json: AsJson = False) -> None:
-    """All dead letters, oldest first."""
+    """All dead letters, oldest first.
+
+    Example: duologue dlq list
+    """
     letters = _with_bus(_all)
     if as_json:
         print_json({"dead_letters": [_document(letter) for letter in letters]})
         return
     print_table(
         "Dead letters",
-        ("id", "key", "when", "replayed", "reason"),
+        ("id", "failed", "reason"),
         [
-            (letter.id, letter.key, _when(letter), "yes" if letter.replayed else "no", letter.reason)
+            (letter.id, minute(_when(letter)) + (", replayed" if letter.replayed else ""), letter.reason)
             for letter in letters
         ],
     )
@@ -47,14 +52,17 @@ def list_letters(as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(letter: Id, as_json: AsJson = False) -> None:
-    """One dead letter: its headers and, where it can be decoded, its message."""
+    """One dead letter: its headers and, where it can be decoded, its message.
+
+    Example: duologue dlq show duologue.dialogue.generated.v1/scoring/3/17
+    """
     found = _with_bus(lambda bus: _find(bus, letter))
     document = _document(found) | {"headers": found.delivery.record.headers, "message": _message(found)}
     if as_json:
         print_json(document)
         return
     for name, value in document.items():
-        console.print(f"{name}: {value}", markup=False, soft_wrap=True)
+        console.print(printable(f"{name}: {value}"), markup=False, soft_wrap=True)
 
 
 @app.command("replay")
@@ -62,13 +70,16 @@ def replay_letters(
     letter: Annotated[str, typer.Argument(help="Id of a dead letter.")] = "",
     every: Annotated[bool, typer.Option("--all", help="All that were not replayed yet.")] = False,
 ) -> None:
-    """Give dead letters to their groups again; one that was replayed already is left alone."""
+    """Give dead letters to their groups again; one that was replayed already is left alone.
+
+    Example: duologue dlq replay --all
+    """
     if bool(letter) == every:
         raise Failure("Name a dead letter, or give --all.", status=2)
 
     async def work(bus: Bus) -> int:
         chosen = await _all(bus) if every else [await _find(bus, letter)]
-        return sum([await replay(bus, item) for item in chosen])
+        return await replay(bus, chosen)
 
     console.print(f"Replayed {_with_bus(work)}")
 
@@ -85,6 +96,7 @@ def bus_url() -> str:
 def _with_bus(work: Callable[[Bus], Awaitable[T]]) -> T:
     async def run() -> T:
         url = bus_url()
+        _require_log(url)
         try:
             bus = await open_bus(url)
         except ValueError as error:
@@ -97,6 +109,16 @@ def _with_bus(work: Callable[[Bus], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
+def _require_log(url: str) -> None:
+    """Opening an embedded log would make it: a wrong path would look like a log without dead letters."""
+    scheme, _, path = url.partition(":///")
+    if scheme == "sqlite" and path and not Path(path).is_file():
+        raise Failure(
+            f"There is no bus at {path}.\n"
+            f"    `{command('up')}` makes the one of this folder; for another set {BUS_VARIABLE} to sqlite:///PATH."
+        )
+
+
 async def _all(bus: Bus) -> list[DeadLetter]:
     return [letter async for letter in dead_letters(bus)]
 
@@ -105,7 +127,7 @@ async def _find(bus: Bus, letter_id: str) -> DeadLetter:
     async for letter in dead_letters(bus):
         if letter.id == letter_id:
             return letter
-    raise Failure(f'There is no dead letter "{letter_id}": see `duologue dlq list`.', status=2)
+    raise Failure(f'There is no dead letter "{letter_id}": see `{command("dlq list")}`.', status=2)
 
 
 def _document(letter: DeadLetter) -> dict[str, Any]:

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-import grpc
 import typer
 
 from duologue.cli.dlq import bus_url
 from duologue.cli.dlq import count as count_letters
-from duologue.cli.local.layout import Layout, ml_python
+from duologue.cli.invocation import command
+from duologue.cli.local.layout import Layout, missing_ml_python, ml_python
 from duologue.cli.local.readiness import check_models, is_ready
 from duologue.cli.local.supervisor import Supervisor
-from duologue.cli.output import AsJson, console, print_json
+from duologue.cli.output import AsJson, Failure, console, literal, print_json, printable
 
 _LEAST_FREE_GIB = 2.0
 
@@ -34,16 +34,19 @@ class Finding:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look at the machine, the services, the models and the dead letters. Exit status 1 when something is wrong."""
+    """Look at the machine, the services, the models and the dead letters. Exit status 1 when something is wrong.
+
+    Example: duologue doctor
+    """
     findings = list(_findings())
     if as_json:
         print_json({"findings": [asdict(finding) | {"ok": finding.is_well} for finding in findings]})
     else:
         for finding in findings:
             mark = "[green]ok  [/]" if finding.is_well else "[red]bad [/]"
-            console.print(mark, finding.subject + ":", finding.state, soft_wrap=True)
-            if finding.fix:
-                console.print(f"       {finding.fix}", markup=False, soft_wrap=True)
+            console.print(f"{mark} {finding.subject}: {literal(finding.state)}", soft_wrap=True)
+            for line in finding.fix.splitlines():
+                console.print(f"       {printable(line.strip())}", markup=False, soft_wrap=True)
     if not all(finding.is_well for finding in findings):
         raise typer.Exit(1)
 
@@ -51,21 +54,22 @@ def doctor(as_json: AsJson = False) -> None:
 def _findings() -> Iterator[Finding]:
     layout = Layout.here()
     yield Finding("python", f"{sys.version.split()[0]} at {sys.prefix}")
-    python = ml_python()
-    yield Finding("environment with torch", str(python or "none"), "" if python else "Run `make setup`.")
+    yield Finding("environment with torch", str(ml_python() or "none"), missing_ml_python())
     yield _disk(layout)
     states = Supervisor(layout).states()
     if states is None:
-        yield Finding("services", "none run", "Start them with `duologue up`.")
+        yield Finding("services", "none run", f"Start them with `{command('up')}`.")
         return
     for process in states:
         ready = is_ready(process.name, layout.ports)
-        fix = "" if ready else f"It is {process.state.lower()}: see {layout.logs / (process.name + '.log')}."
+        fix = (
+            ""
+            if ready
+            else f"It is {process.state.lower()} ({process.note}): see {layout.logs / (process.name + '.log')}."
+        )
         yield Finding(process.name, "serves" if ready else "does not serve", fix)
     yield from _models(layout)
-    letters = count_letters()
-    fix = "See why: `duologue dlq list`; after mending, `duologue dlq replay --all`." if letters else ""
-    yield Finding("dead letters", f"{letters} in {bus_url()}", fix)
+    yield _letters()
 
 
 def _disk(layout: Layout) -> Finding:
@@ -75,11 +79,20 @@ def _disk(layout: Layout) -> Finding:
     return Finding("disk", f"{free:.1f} GiB free for {layout.home}", fix)
 
 
+def _letters() -> Finding:
+    try:
+        letters = count_letters()
+    except Failure as failure:
+        return Finding("dead letters", "not counted", str(failure))
+    fix = f"See why: `{command('dlq list')}`; after mending, `{command('dlq replay --all')}`." if letters else ""
+    return Finding("dead letters", f"{letters} in {bus_url()}", fix)
+
+
 def _models(layout: Layout) -> Iterator[Finding]:
     try:
-        statuses = check_models(layout.ports)
-    except grpc.RpcError:
-        yield Finding("models", "not asked", "The role-play service does not answer: see above.")
+        statuses = check_models(layout)
+    except Failure as failure:
+        yield Finding("models", "not asked", str(failure))
         return
     for status in statuses:
         state = f"{status.model} at {status.url} answers in {status.seconds:.2f} s"

@@ -1,9 +1,13 @@
-"""Reading what people wrote: workflows, personas, campaigns."""
+"""Reading what people wrote (workflows, personas, campaigns), and writing what they asked for."""
 
 from __future__ import annotations
 
+import contextlib
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+from duologue.cli.output import Failure
 from duologue.core.campaign import Campaign, load_campaign
 from duologue.core.problems import InvalidInput, Problem
 from duologue.core.workflow import Workflow
@@ -34,3 +38,19 @@ def read_campaign(path: Path) -> tuple[Campaign, str, dict[str, str]]:
         return files[name]
 
     return load_campaign(text, str(path), read), text, files
+
+
+@contextlib.contextmanager
+def replacing(output: Path) -> Iterator[Path]:
+    """A new file to write to, which takes the name `output` when it is whole. Raises `Failure` when it can't."""
+    temporary = output.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        if output.exists() and not output.is_file():
+            raise Failure(f"{output} can't be written: it is not a file.")
+        yield temporary
+        temporary.replace(output)
+    except OSError as error:
+        raise Failure(f"{output} can't be written: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

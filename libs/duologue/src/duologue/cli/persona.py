@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from duologue.cli.files import read_text
-from duologue.cli.output import AsJson, console, errors, print_json
+from duologue.cli.output import AsJson, complain, console, literal, print_json
 from duologue.core.persona import load_personas
 from duologue.core.problems import InvalidInput, Problem
 
@@ -26,7 +26,10 @@ def _group() -> None:
 
 @app.command("check")
 def check(files: Annotated[list[Path], typer.Argument(help="Persona files.")], as_json: AsJson = False) -> None:
-    """Check persona files; every mistake is named with its line. Exit status 2 if there is one."""
+    """Check persona files; every mistake is named with its line. Exit status 2 if there is one.
+
+    Example: duologue persona check examples/personas/*.yaml
+    """
     problems: list[Problem] = []
     for file in files:
         try:
@@ -35,11 +38,12 @@ def check(files: Annotated[list[Path], typer.Argument(help="Persona files.")], a
             problems.extend(error.problems)
         else:
             if not as_json:
-                console.print(f"[green]ok[/] {file}: {', '.join(persona.id for persona in personas)}")
+                ids = ", ".join(persona.id for persona in personas)
+                console.print(f"[green]ok[/] {literal(str(file))}: {literal(ids)}", soft_wrap=True)
     if as_json:
         fields = ("file", "line", "message", "fix")
         print_json({"problems": [{name: getattr(problem, name) for name in fields} for problem in problems]})
     for problem in problems if not as_json else ():
-        errors.print(str(problem), markup=False, soft_wrap=True)
+        complain(str(problem))
     if problems:
         raise typer.Exit(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from duologue.cli.output import console, enum_name, number, print_table
+from duologue.cli.output import console, enum_name, literal, number, print_table, printable
 from duologue.contracts.v1 import campaign_pb2 as pb
 
 _MEANS = (
@@ -23,10 +23,8 @@ _MEANS = (
 
 
 def print_campaign(campaign: pb.Campaign) -> None:
-    state = enum_name(campaign, "state")
-    console.print(
-        f"[bold]{campaign.name}[/] {campaign.id}: {state}" + (f", {campaign.reason}" if campaign.reason else "")
-    )
+    reason = f", {literal(campaign.reason)}" if campaign.reason else ""
+    console.print(f"[bold]{literal(campaign.name)}[/] {campaign.id}: {enum_name(campaign, 'state')}{reason}")
     console.print(f"spec {campaign.spec_version}, created {campaign.created_at}")
     for round_ in campaign.history:
         print_round(round_)
@@ -47,7 +45,7 @@ def print_round(round_: pb.Round) -> None:
         share = round_.kept / (round_.kept + round_.dropped)
         console.print(f"  kept {round_.kept} of {round_.kept + round_.dropped} ({share:.0%})" + _drops(round_))
     if round_.dataset_id and round_.kept:
-        console.print(f"  dataset {round_.dataset_id}")
+        console.print(f"  dataset {printable(round_.dataset_id)}", markup=False)
     if round_.HasField("evaluation"):
         print_evaluation(round_.evaluation)
 
@@ -55,22 +53,21 @@ def print_round(round_: pb.Round) -> None:
 def print_evaluation(evaluation: pb.Evaluation) -> None:
     """The comparison on held-out dialogues, with confidence intervals, and the gate's verdict."""
     against = evaluation.current_adapter_id or "the base model"
-    print_table(
-        f"  {evaluation.adapter_id} against {against}, held out, {evaluation.confidence:.0%} intervals",
-        ("  metric", "current", "candidate", "gain", "pairs"),
-        [
-            (
-                f"  {item.metric}",
-                _interval(item.current),
-                _interval(item.candidate),
-                _interval(item.gain, signed=True),
-                str(item.pairs),
-            )
-            for item in evaluation.comparisons
-        ],
-    )
+    rows = [
+        (
+            f"  {item.metric}",
+            _interval(item.current),
+            _interval(item.candidate),
+            _interval(item.gain, signed=True),
+            str(item.pairs),
+        )
+        for item in evaluation.comparisons
+    ]
+    if rows:
+        title = f"  {evaluation.adapter_id} against {against}, held out, {evaluation.confidence:.0%} intervals"
+        print_table(title, ("  metric", "current", "candidate", "gain", "pairs"), rows)
     verdict = "[green]released[/]" if evaluation.released else "[yellow]refused[/]"
-    console.print(f"  {verdict}: {evaluation.reason}")
+    console.print(f"  {verdict}: {literal(evaluation.reason)}")
 
 
 def print_costs(campaign: pb.Campaign) -> None:
@@ -85,15 +82,15 @@ def print_costs(campaign: pb.Campaign) -> None:
 
 
 def _outcome(round_: pb.Round) -> str:
-    return f", {round_.outcome}" if round_.outcome and not round_.HasField("evaluation") else ""
+    return f", {literal(round_.outcome)}" if round_.outcome and not round_.HasField("evaluation") else ""
 
 
 def _drops(round_: pb.Round) -> str:
     if not round_.dropped_by:
         return ""
-    return "; dropped by " + ", ".join(f"{name}: {count}" for name, count in sorted(round_.dropped_by.items()))
+    return "; dropped by " + ", ".join(f"{literal(name)}: {count}" for name, count in sorted(round_.dropped_by.items()))
 
 
 def _interval(interval: pb.Interval, *, signed: bool = False) -> str:
     form = "{:+.3f}" if signed else "{:.3f}"
-    return f"{form.format(interval.value)} \\[{form.format(interval.low)}, {form.format(interval.high)}]"
+    return f"{form.format(interval.value)} [{form.format(interval.low)}, {form.format(interval.high)}]"

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from duologue.cli.files import read_text, read_workflow
 from duologue.cli.output import AsJson, console, number, print_json, print_table
 from duologue.core.dialogue import Role
 from duologue.core.problems import InvalidInput, Problem
 from duologue.core.scores import Scores, Utterance, score_dialogue
+from duologue.core.source import Source, validate
 from duologue.core.text import diversity
 
 _FIELDS = ("words", "ngrams", "subgoals_absolute", "subgoals_relative", "subgoals_branch", "ended", "success")
 # Diversity compares every pair; beyond this many dialogues a seeded sample stands for all.
 _DIVERSITY_DIALOGUES = 2000
+_SHAPE = (
+    'One dialogue a line: {"id": "1", "turns": [{"role": "client", "text": "Hello."}]}. '
+    "The client is the user, the agent the assistant; what was looked up is the tool's."
+)
 
 
 class _Turn(BaseModel):
@@ -38,6 +44,13 @@ class _Dialogue(BaseModel):
     id: str | int
     turns: list[_Turn]
     facts: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _id(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise ValueError("should be text or a whole number")
+        return value
 
     @property
     def utterances(self) -> list[Utterance]:
@@ -64,19 +77,25 @@ def score(
 
 def _read(file: Path) -> Iterator[_Dialogue]:
     problems: list[Problem] = []
-    for line_number, line in enumerate(read_text(file).splitlines(), 1):
+    for line_number, line in enumerate(read_text(file).split("\n"), 1):  # JSON texts may hold other line separators
         if not line.strip():
             continue
         try:
-            yield _Dialogue.model_validate(json.loads(line))
-        except ValidationError as error:
-            for item in error.errors(include_url=False):
-                field = ".".join(map(str, item["loc"]))
-                problems.append(Problem(str(file), line_number, f"{field}: {item['msg']}"))
-        except ValueError as error:
-            problems.append(Problem(str(file), line_number, f"not JSON: {error}", "One dialogue a line."))
+            yield _dialogue(line, str(file), line_number)
+        except InvalidInput as error:
+            problems.extend(replace(problem, fix=_SHAPE) for problem in error.problems)
     if problems:
         raise InvalidInput(problems)
+
+
+def _dialogue(line: str, file: str, line_number: int) -> _Dialogue:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput([Problem(file, line_number, f"not JSON: {getattr(error, 'msg', error)}")]) from None
+    if not isinstance(data, dict):
+        raise InvalidInput([Problem(file, line_number, "is not a dialogue")])
+    return validate(_Dialogue, Source(file, data, {(): line_number}))
 
 
 def _document(scored: list[tuple[_Dialogue, Scores]]) -> dict[str, Any]:
@@ -104,13 +123,14 @@ def _means(scores: list[Scores]) -> dict[str, float]:
 
 
 def _print(scored: list[tuple[_Dialogue, Scores]]) -> None:
+    fields = [name for name in _FIELDS if name != "subgoals_branch"]  # of all of them the one least asked for
     print_table(
         "Scores",
-        ("id", *_FIELDS, "nodes"),
+        ("id", *(name.replace("_", " ") for name in fields), "nodes"),
         [
             (
                 str(dialogue.id),
-                *(number(float(getattr(scores, name))) for name in _FIELDS),
+                *(number(float(getattr(scores, name))) for name in fields),
                 " ".join(node or "-" for node in scores.nodes),
             )
             for dialogue, scores in scored

@@ -5,29 +5,48 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from duologue.cli.local.layout import DEFAULT_PORT_BASE, Layout, Ports, State, ml_python
+from duologue.cli.invocation import command
+from duologue.cli.local.layout import (
+    DEFAULT_PORT_BASE,
+    PORT_BASE_VARIABLE,
+    Layout,
+    Ports,
+    State,
+    missing_ml_python,
+    ml_python,
+)
 from duologue.cli.local.models import find_model
 from duologue.cli.local.processes import processes
 from duologue.cli.local.readiness import busy_ports, check_models, is_ready, wait_until_ready
 from duologue.cli.local.supervisor import Supervisor
-from duologue.cli.output import AsJson, Failure, console, print_json, print_table
+from duologue.cli.output import AsJson, Failure, console, literal, print_json, print_table
 
+_DEFAULT_MODELS = "tiny"
 _READY_SECONDS = 120.0
 
 
 def up(
     models: Annotated[
-        str,
+        str | None,
         typer.Option(
             envvar="MODELS",
+            show_default=_DEFAULT_MODELS,
             help="tiny (ships with the repository), smollm2, a model's id or folder, or the URL of an "
             "OpenAI-compatible server (URL#MODEL names one of several).",
         ),
-    ] = "tiny",
+    ] = None,
     port_base: Annotated[
-        int, typer.Option(min=1024, max=65_000, help="Ports are counted from here.")
-    ] = DEFAULT_PORT_BASE,
+        int | None,
+        typer.Option(
+            min=1024,
+            max=65_000,
+            envvar=PORT_BASE_VARIABLE,
+            show_default=str(DEFAULT_PORT_BASE),
+            help="Ports are counted from here.",
+        ),
+    ] = None,
 ) -> None:
     """Start the five services and two model servers in the background.
 
@@ -36,48 +55,55 @@ def up(
     layout = Layout.here()
     supervisor = Supervisor(layout)
     if supervisor.states() is not None:
-        state = layout.state
-        console.print(
-            f"Already up with models {state.models if state else '?'}. To change them: `duologue down` first."
-        )
+        _require_same(layout.state, models, port_base)
         _print_status(layout, supervisor)
         return
-    python = ml_python()
-    model = find_model(models, layout, python)
-    if python is None:
-        raise Failure(
-            "Training and the local model server need an environment with torch, and there is none.\n"
-            "    Run `make setup` in the repository, or set DUOLOGUE_ML_PYTHON to its interpreter."
-        )
-    ports = Ports(port_base)
+    state = State(port_base or DEFAULT_PORT_BASE, models or _DEFAULT_MODELS)
+    fix = missing_ml_python()
+    python = None if fix else ml_python()
+    model = find_model(state.models, layout, python)
+    if fix:
+        raise Failure(f"Training and the local model server need an environment with torch.\n    {fix}")
+    if supervisor.stop():
+        console.print("Stopped what a killed supervisor had left running.")
+    ports = Ports(state.port_base)
     wanted = processes(layout, ports, model, python)
     names = [process.name for process in wanted]
     busy = busy_ports(ports, names)
     if busy:
         listed = "\n".join(f"    port {port} ({name}) is in use" for name, port in busy)
-        raise Failure(f"Something else listens where the services would:\n{listed}\n    Use another --port-base.")
-    layout.remember(State(port_base, models))
-    console.print(f"Starting {len(names)} processes; state and logs are in {layout.home}")
+        raise Failure(
+            f"Something else listens where the services would:\n{listed}\n"
+            f"    Use another --port-base, or set {PORT_BASE_VARIABLE}."
+        )
+    layout.remember(state)
+    console.print(f"Starting {len(names)} processes; state and logs are in {layout.home}", markup=False)
     supervisor.start(wanted)
     try:
         wait_until_ready(
             supervisor, ports, names, _READY_SECONDS, lambda name: console.print(f"  [green]up[/]  {name}")
         )
-        _require_models(ports)
+        _require_models(layout)
     except (Failure, KeyboardInterrupt):
         supervisor.stop()
         raise
-    console.print("Ready. Next: [bold]duologue run examples/campaigns/quickstart.yaml[/]")
+    console.print(f"Ready. Next: [bold]{literal(command('run examples/campaigns/quickstart.yaml'))}[/]", soft_wrap=True)
 
 
 def down() -> None:
-    """Stop the services; what is in work is finished first."""
+    """Stop the services; what is in work is finished first.
+
+    Example: duologue down
+    """
     console.print("Stopping: what is in work is finished first.")
     console.print("Stopped." if Supervisor(Layout.here()).stop() else "Nothing runs.")
 
 
 def status(as_json: AsJson = False) -> None:
-    """What runs on this machine. Exit status 1 when something does not."""
+    """What runs on this machine. Exit status 1 when something does not.
+
+    Example: duologue status --json
+    """
     layout = Layout.here()
     supervisor = Supervisor(layout)
     if as_json:
@@ -85,14 +111,26 @@ def status(as_json: AsJson = False) -> None:
         print_json({"home": str(layout.home), "processes": rows})
         raise typer.Exit(0 if rows and all(row["ready"] for row in rows) else 1)
     if supervisor.states() is None:
-        console.print("Nothing runs. Start it with `duologue up`.")
+        left = len(supervisor.orphans())
+        what = f"The supervisor was killed, {left} processes go on without it." if left else "Nothing runs."
+        console.print(f"{what} Start it with `{command('up')}`.", markup=False)
         raise typer.Exit(1)
     if not _print_status(layout, supervisor):
         raise typer.Exit(1)
 
 
-def _require_models(ports: Ports) -> None:
-    broken = [status for status in check_models(ports) if not status.ok]
+def _require_same(running: State | None, models: str | None, port_base: int | None) -> None:
+    """What is not asked for may be as it is."""
+    if running is None:
+        raise Failure(f"Already up, nobody knows with which models; run `{command('down')}` first.")
+    said = f"Already up with models {running.models}, ports from {running.port_base}"
+    if models not in (None, running.models) or port_base not in (None, running.port_base):
+        raise Failure(f"{said}; run `{command('down')}` first.")
+    console.print(f"{said}.", markup=False)
+
+
+def _require_models(layout: Layout) -> None:
+    broken = [status for status in check_models(layout) if not status.ok]
     if broken:
         raise Failure("\n".join(f"{status.part} model {status.model!r}: {status.problem}" for status in broken))
     console.print("  [green]up[/]  the models answer")
@@ -121,7 +159,7 @@ def _print_status(layout: Layout, supervisor: Supervisor) -> bool:
             (
                 str(row["name"]),
                 str(row["state"]),
-                "[green]yes[/]" if row["ready"] else "[red]no[/]",
+                Text("yes", style="green") if row["ready"] else Text("no", style="red"),
                 str(row["pid"] or "-"),
                 f"{row['seconds']:.0f} s",
                 str(row["log"]),

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from duologue.cli.output import console, enum_name, number
+from duologue.cli.output import console, enum_name, literal, number, printable
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import dialogue_pb2
 
 _COLOURS = {"client": "cyan", "agent": "magenta", "tool": "yellow"}
 
 
-def latest_lines(record: pb.DialogueRecord, turns: int) -> list[str]:
-    """The last turns of a dialogue, a line each, and how it ended; with rich markup."""
+def latest_lines(record: pb.DialogueRecord, turns: int) -> list[Text]:
+    """The last turns of a dialogue, a line each, and how it ended."""
     dialogue, scores = record.dialogue, record.scores
     provenance = dialogue.provenance
-    lines = [f"[bold]{provenance.workflow_id}[/] with {provenance.persona_id}"]
+    lines = [Text.assemble((printable(provenance.workflow_id), "bold"), f" with {printable(provenance.persona_id)}")]
     for turn in dialogue.turns[-turns:]:
         role = enum_name(turn, "role")
-        lines.append(f"  [{_COLOURS[role]}]{role:>6}[/]  {escape(turn.text)}")
-    lines.append(
-        f"  [dim]{enum_name(dialogue, 'end_reason')}, subgoals {scores.subgoals_absolute}"
-        f" ({scores.subgoals_relative:.2f}), ended {_yes(scores.ended)}, success {_yes(scores.success)}[/]"
+        lines.append(Text.assemble("  ", (f"{role:>6}", _COLOURS[role]), f"  {printable(turn.text)}"))
+    ending = (
+        f"  {enum_name(dialogue, 'end_reason')}, subgoals {scores.subgoals_absolute}"
+        f" ({scores.subgoals_relative:.2f}), ended {_yes(scores.ended)}, success {_yes(scores.success)}"
     )
-    return lines
+    return [*lines, Text(ending, style="dim")]
 
 
 def print_dialogue(record: pb.DialogueRecord) -> None:
@@ -32,10 +32,11 @@ def print_dialogue(record: pb.DialogueRecord) -> None:
     provenance = dialogue.provenance
     console.print(f"[bold]{dialogue.id}[/] {enum_name(dialogue, 'split')}, round {dialogue.round}, #{dialogue.index}")
     adapter = provenance.adapter_id or "base model"
-    console.print(
+    origin = (
         f"workflow {provenance.workflow_id}@{provenance.workflow_version}, intention {provenance.intention_id}, "
-        f"persona {provenance.persona_id}, agent {adapter}, seed {provenance.seed}\n"
+        f"persona {provenance.persona_id}, agent {adapter}, seed {provenance.seed}"
     )
+    console.print(f"{printable(origin)}\n", markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, width in (("turn", 6), ("text", 60), ("node", 20), ("performed", 20), ("decisions", 34)):
         table.add_column(column, max_width=width, overflow="fold")
@@ -44,27 +45,29 @@ def print_dialogue(record: pb.DialogueRecord) -> None:
         role = enum_name(turn, "role")
         done = next(performed, "") if turn.role == dialogue_pb2.ROLE_AGENT else ""
         table.add_row(
-            f"[{_COLOURS[role]}]{role}[/]",
-            escape(turn.text),
-            turn.node if turn.role != dialogue_pb2.ROLE_CLIENT else "",
+            Text(role, style=_COLOURS[role]),
+            Text(printable(turn.text)),
+            Text(printable(turn.node) if turn.role != dialogue_pb2.ROLE_CLIENT else ""),
             _performed(turn, done),
-            _decisions(turn),
+            Text(_decisions(turn)),
         )
     console.print(table)
     _print_scores(record)
 
 
-def _performed(turn: dialogue_pb2.Turn, node: str) -> str:
+def _performed(turn: dialogue_pb2.Turn, node: str) -> Text:
     """The node that scoring heard in an utterance; marked when it is not the one that was to be said."""
     if turn.role != dialogue_pb2.ROLE_AGENT:
-        return ""
-    repairs = f" [red]({', '.join(turn.repairs)})[/]" if turn.repairs else ""
+        return Text()
+    repairs = f" ({', '.join(turn.repairs)})" if turn.repairs else ""
     colour = "green" if node == turn.node else "red"
-    return f"[{colour}]{node or 'none'}[/]{repairs}"
+    return Text.assemble((printable(node) or "none", colour), (printable(repairs), "red"))
 
 
 def _decisions(turn: dialogue_pb2.Turn) -> str:
-    return "; ".join(f"{item.question}: {item.answer} {item.probabilities[item.answer]:.2f}" for item in turn.decisions)
+    return "; ".join(
+        printable(f"{item.question}: {item.answer} {item.probabilities[item.answer]:.2f}") for item in turn.decisions
+    )
 
 
 def _print_scores(record: pb.DialogueRecord) -> None:
@@ -84,7 +87,7 @@ def _print_scores(record: pb.DialogueRecord) -> None:
         f"{tokens:,} tokens, {seconds:.1f} s"
     )
     colour = {"kept": "green", "dropped": "red"}.get(record.decision, "dim")
-    console.print(f"[{colour}]{record.decision}[/]" + (f": {escape(record.reason)}" if record.reason else ""))
+    console.print(f"[{colour}]{record.decision}[/]" + (f": {literal(record.reason)}" if record.reason else ""))
 
 
 def _yes(value: bool) -> str:

@@ -11,9 +11,10 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
-from duologue.cli.output import console, enum_name, number
+from duologue.cli.connection import silence
+from duologue.cli.invocation import command
+from duologue.cli.output import Failure, complain, console, enum_name, literal, number
 from duologue.cli.report import print_campaign
 from duologue.cli.transcript import latest_lines
 from duologue.contracts.v1 import campaign_pb2 as pb
@@ -22,6 +23,9 @@ from duologue.contracts.v1 import campaign_pb2_grpc
 _INTERRUPTED = 130
 _LINE_SECONDS = 15.0
 _LATEST_TURNS = 12
+# A service that is killed is back within seconds.
+_PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 1.0
 
 
 def watch_campaign(service: campaign_pb2_grpc.CampaignServiceStub, name: str) -> int:
@@ -30,7 +34,8 @@ def watch_campaign(service: campaign_pb2_grpc.CampaignServiceStub, name: str) ->
     try:
         last = _watch(service, campaign.id)
     except KeyboardInterrupt:
-        console.print(f"\nThe campaign goes on. Come back: [bold]duologue campaign watch {campaign.id[:8]}[/]")
+        back = command(f"campaign watch {campaign.id[:8]}")
+        console.print(f"\nThe campaign goes on. Come back: [bold]{literal(back)}[/]", soft_wrap=True)
         return _INTERRUPTED
     print_campaign(last)
     return 0 if last.state == pb.CAMPAIGN_STATE_COMPLETED else 1
@@ -44,7 +49,7 @@ def _watch(service: campaign_pb2_grpc.CampaignServiceStub, campaign_id: str) -> 
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         for response in responses:
             if response.HasField("latest"):
-                latest = [Text.from_markup(line) for line in latest_lines(response.latest, _LATEST_TURNS)]
+                latest = [*latest_lines(response.latest, _LATEST_TURNS)]
             live.update(_view(response, latest))
             last = response.campaign
     return last
@@ -52,17 +57,23 @@ def _watch(service: campaign_pb2_grpc.CampaignServiceStub, campaign_id: str) -> 
 
 def _responses(service: campaign_pb2_grpc.CampaignServiceStub, campaign_id: str) -> Iterator[pb.WatchCampaignResponse]:
     """What the service tells; a service that is started again is asked again."""
+    lost_at: float | None = None
     while True:
         try:
             for response in service.WatchCampaign(pb.WatchCampaignRequest(campaign=campaign_id)):
+                lost_at = None
                 yield response
-                over = bool(response.campaign.finished_at)
-            if over:
-                return
+                if response.campaign.finished_at:
+                    return
         except grpc.RpcError as error:
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                 raise
-            time.sleep(1.0)
+        if lost_at is None:
+            lost_at = time.monotonic()
+            complain("The campaign service does not answer, waiting.")
+        elif time.monotonic() - lost_at >= _PATIENCE_SECONDS:
+            raise Failure(silence())
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _watch_lines(responses: Iterator[pb.WatchCampaignResponse]) -> pb.Campaign:
@@ -85,7 +96,7 @@ def _view(response: pb.WatchCampaignResponse, latest: list[RenderableType]) -> R
     campaign = response.campaign
     current = campaign.history[-1]
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(f"[bold]{campaign.name}[/] {campaign.id[:8]}", enum_name(campaign, "state"))
+    grid.add_row(f"[bold]{literal(campaign.name)}[/] {campaign.id[:8]}", enum_name(campaign, "state"))
     grid.add_row(f"round {current.number}, {enum_name(current, 'phase')}", _progress_text(response))
     done, total = _progress(response)
     if total:
@@ -113,8 +124,13 @@ def _progress_text(response: pb.WatchCampaignResponse) -> str:
         return f"{response.training_progress:.0%}, loss {number(response.training_loss)}"
     tokens = campaign.prompt_tokens + campaign.completion_tokens
     parts = [f"{current.scored} of {current.wanted} dialogues"] if current.wanted else []
+    if current.phase == pb.ROUND_PHASE_GENERATING and "ended" in current.means:
+        parts.append(f"{current.means['ended']:.0%} ended")
+    if current.kept + current.dropped:
+        parts.append(f"{current.kept / (current.kept + current.dropped):.0%} kept")
     if campaign.remaining_seconds:
-        parts.append(f"about {campaign.remaining_seconds:.0f} s left")
+        speed = (current.wanted - current.scored) / campaign.remaining_seconds * 60
+        parts.append(f"{speed:.0f} a minute, about {campaign.remaining_seconds:.0f} s left")
     parts.append(f"{tokens:,} tokens")
     return ", ".join(parts)
 

@@ -15,12 +15,15 @@ from typing_extensions import TypedDict
 from duologue.core.dialogue import Role
 from duologue.core.persona import Persona
 from duologue.core.scores import Utterance
-from duologue.core.workflow import Intention, SayNode, Workflow, fill
+from duologue.core.workflow import PLACEHOLDER, Intention, SayNode, Workflow, fill
 
-PROMPTS_VERSION = "1"
+PROMPTS_VERSION = "2"
 
-# A model that goes on past its turn writes the other side's name next.
-STOP = ("\nClient:", "\nAgent:", "Client:", "Agent:")
+# A model that goes on past its turn writes the other side's name next. Its own name it may begin with: that is mended.
+STOP = {Role.AGENT: ("Client:",), Role.CLIENT: ("Agent:",)}
+
+# The option of the `aside` question for a client who wants none of them. No node can have this id.
+NO_ASIDE = "-"
 
 
 class Message(TypedDict):
@@ -60,7 +63,8 @@ def _prompt(system: str, history: Sequence[Utterance], speaker: Role, instructio
             continue
         role = "assistant" if turn.role is speaker else "user"
         messages.append({"role": role, "content": turn.text})
-    # Chat templates want a user message first and last; the instruction rides on it, where no prefix is spoilt.
+    # Chat templates want a user message last; the instruction rides on it, where no prefix is spoilt. Some want one
+    # first too, and refuse an agent that opens: those models can't play here yet.
     if messages[-1]["role"] != "user":
         messages.append({"role": "user", "content": ""})
     if instruction:
@@ -88,7 +92,7 @@ def manager_questions(workflow: Workflow, node: SayNode, facts: dict[str, str]) 
     """All questions about the client's last reply, for one request of typed decisions.
 
     `reply` is a choice among the node's edges (left out where there is one), `applies` whether any does, `aside` which
-    anytime node (left out where none has wordings), `ended` whether the conversation is over.
+    anytime node, or none (left out where there is none to ask for), `ended` whether the conversation is over.
     """
     questions: dict[str, dict[str, Any]] = {}
     replies = {
@@ -97,10 +101,16 @@ def manager_questions(workflow: Workflow, node: SayNode, facts: dict[str, str]) 
     }
     if len(replies) > 1:
         questions["reply"] = {"type": "choice", "instructions": "Which reply is the client's?", "criteria": replies}
-    questions["applies"] = {"type": "noul", "instructions": "Does the client answer the agent?"}
-    asides = {name: fill(anytime.when[0], facts) for name, anytime in workflow.anytime.items() if anytime.when}
-    if len(asides) > 1:
-        questions["aside"] = {"type": "choice", "instructions": "What does the client want?", "criteria": asides}
+    listed = " / ".join(replies.values())
+    questions["applies"] = {"type": "noul", "instructions": f"Is the client's reply one of these? {listed}"}
+    asides = {
+        name: fill(anytime.when[0], facts)
+        for name, anytime in workflow.anytime.items()
+        if anytime.when and facts.keys() >= set(PLACEHOLDER.findall(anytime.say + anytime.when[0]))
+    }
+    if asides:
+        criteria = {**asides, NO_ASIDE: "something else"}
+        questions["aside"] = {"type": "choice", "instructions": "What does the client want?", "criteria": criteria}
     questions["ended"] = {"type": "noul", "instructions": "Is the conversation over?"}
     return questions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -15,8 +16,31 @@ from duologue.core.problems import InvalidInput, Problem, did_you_mean
 Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
-# A list of aliases of aliases grows without bound when it is expanded; no file of ours needs one.
 _MAX_CHARACTERS = 1_000_000
+# Far more than any file of ours has; the time that the scanner takes grows with the square of it.
+_MAX_DEPTH = 50
+_OPENS = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSES = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+# What anybody takes for a number. YAML 1.1 also takes 0123 (octal), 10:30 (sexagesimal) and 1_000 for numbers.
+_NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.(inf|nan|Inf|NaN|INF|NAN))")
+
+# What pydantic says of Python types, in the words of a file; by its kind of error.
+_WORDING = {
+    "dict_type": "should be a mapping",
+    "list_type": "should be a list",
+    "model_attributes_type": "should be a mapping of fields",
+    "model_type": "should be a mapping of fields",
+    "string_type": "should be text: put it in quotes",
+    "too_short": "needs at least {min_length}",
+    "tuple_type": "should be a list",
+    "union_tag_invalid": "{discriminator} is {tag!r}, which is none of {expected_tags}",
+    "union_tag_not_found": "{discriminator} is missing",
+}
 
 
 @dataclass(frozen=True)
@@ -46,11 +70,7 @@ def parse_yaml(text: str, file: str) -> Source:
     if len(text) > _MAX_CHARACTERS:
         raise InvalidInput([Problem(file, 0, f"the file has more than {_MAX_CHARACTERS:,} characters")])
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, (yaml.AliasToken, yaml.TagToken)):
-                what = "aliases (*name)" if isinstance(token, yaml.AliasToken) else "tags (!name)"
-                line = token.start_mark.line + 1
-                raise InvalidInput([Problem(file, line, f"YAML {what} are not supported", "Write the value out.")])
+        _check_tokens(text, file)
         loader = yaml.SafeLoader(text)
         try:
             root = loader.get_single_node()
@@ -66,6 +86,19 @@ def parse_yaml(text: str, file: str) -> Source:
     if builder.problems:
         raise InvalidInput(builder.problems)
     return Source(file, data, builder.lines)
+
+
+def _check_tokens(text: str, file: str) -> None:
+    """Refuse what our files don't need, before anything is built from it."""
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        line = token.start_mark.line + 1
+        if isinstance(token, (yaml.AliasToken, yaml.TagToken)):
+            what = "aliases (*name)" if isinstance(token, yaml.AliasToken) else "tags (!name)"
+            raise InvalidInput([Problem(file, line, f"YAML {what} are not supported", "Write the value out.")])
+        depth += isinstance(token, _OPENS) - isinstance(token, _CLOSES)
+        if depth > _MAX_DEPTH:
+            raise InvalidInput([Problem(file, line, f"nested deeper than {_MAX_DEPTH} levels")])
 
 
 class _Builder:
@@ -85,6 +118,8 @@ class _Builder:
         if node.tag == "tag:yaml.org,2002:bool" and node.value.lower() not in ("true", "false"):
             return node.value
         if node.tag == "tag:yaml.org,2002:timestamp":
+            return node.value
+        if node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and not _NUMBER.fullmatch(node.value):
             return node.value
         return self.loader.construct_object(node)
 
@@ -107,11 +142,22 @@ class _Builder:
 def validate(model: type[Model], source: Source) -> Model:
     """Build `model` from a source; raises `InvalidInput` with file, line, field and fix for each error."""
     if not isinstance(source.data, dict):
-        raise InvalidInput([Problem(source.file, 1, "expected a mapping of fields", f"See the {model.__name__} docs.")])
+        first = next(iter(model.model_fields))
+        raise InvalidInput([Problem(source.file, 1, "expected a mapping of fields", f"Begin with `{first}:`.")])
     try:
         return model.model_validate(source.data)
     except ValidationError as error:
-        raise InvalidInput(_problem_of(model, source, item) for item in error.errors(include_url=False)) from None
+        found = [item for item in error.errors(include_url=False) if not _follows_from_another(source.data, item)]
+        raise InvalidInput(_problem_of(model, source, item) for item in found) from None
+
+
+def _follows_from_another(data: Any, error: Any) -> bool:
+    """A list that holds enough, but for items that have errors of their own."""
+    if error["type"] != "too_short":
+        return False
+    for step in _path_in(data, error["loc"]):
+        data = data[step]
+    return len(data) >= int(error["ctx"]["min_length"])
 
 
 def _problem_of(model: type[BaseModel], source: Source, error: Any) -> Problem:
@@ -124,19 +170,20 @@ def _problem_of(model: type[BaseModel], source: Source, error: Any) -> Problem:
         return source.problem(path, f"{field} is not a known field", did_you_mean(str(path[-1]), known))
     value = error.get("input")
     got = f" (got {value!r})" if isinstance(value, (str, int, float, bool)) else ""
-    message = str(error["msg"]).removeprefix("Value error, ")
+    wording = _WORDING.get(error["type"])
+    message = wording.format(**error.get("ctx", {})) if wording else str(error["msg"]).removeprefix("Value error, ")
     return source.problem(path, f"{field}: {message}{got}")
 
 
 def _path_in(data: Any, location: Sequence[str | int]) -> Path:
-    """The location without the steps that pydantic adds for union members, which are not in the file."""
+    """The location without the steps that pydantic adds for union members and keys, which are not in the file."""
     path: list[str | int] = []
     for index, step in enumerate(location):
         if isinstance(data, dict) and step in data:
             data = data[step]
         elif isinstance(data, list) and isinstance(step, int) and step < len(data):
             data = data[step]
-        elif index < len(location) - 1:
+        elif index < len(location) - 1 or step == "[key]":
             continue
         path.append(step)
     return tuple(path)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import aiohttp
+
 from duologue.models.chat import ChatModel, Sampling
 from duologue.models.decisions import DecisionModel
 from duologue.models.server import Endpoint, ModelRefused, ModelServer, ModelUnavailable
 
+# For any answer at all; a server that is there needs no time to say something.
+REACH_SECONDS = 5.0
 # A server that loads a model on demand needs longer than one that has it; more than this nobody waits for.
 CHECK_SECONDS = 60.0
 
@@ -42,6 +46,7 @@ async def _check(part: str, endpoint: Endpoint, *, decide: bool) -> ModelCheck:
     problem = ""
     async with ModelServer(patient) as server:
         try:
+            await _reach(endpoint.url.rstrip("/"))
             if decide:
                 question = {"ok": {"type": "noul", "instructions": "Is this a greeting?"}}
                 await DecisionModel(server).ask("Hello.", question)
@@ -54,6 +59,18 @@ async def _check(part: str, endpoint: Endpoint, *, decide: bool) -> ModelCheck:
         except ModelUnavailable as error:
             problem = f"{error}\n    Start the server, or set models.{part}.url to where it listens."
     return ModelCheck(part, endpoint.url, endpoint.model, problem, time.perf_counter() - started)
+
+
+async def _reach(url: str) -> None:
+    """Any answer will do, also that there is no such path. Raises `ModelUnavailable` when none comes."""
+    timeout = aiohttp.ClientTimeout(total=REACH_SECONDS)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health"):
+            return
+    except TimeoutError as error:
+        raise ModelUnavailable(f"{url} did not answer in {REACH_SECONDS:g} s") from error
+    except aiohttp.ClientError as error:
+        raise ModelUnavailable(f"{url}: {error}") from error
 
 
 def _advice(status: int, part: str) -> str:

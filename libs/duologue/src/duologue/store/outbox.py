@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from sqlalchemy import BigInteger, Integer, LargeBinary, MetaData, String, Table, Text, delete, insert, select
+from sqlalchemy import BigInteger, Double, Integer, LargeBinary, MetaData, String, Table, Text, delete, insert, select
 from sqlalchemy import Column as SqlColumn
 from sqlalchemy.orm import Session
 
@@ -28,6 +29,7 @@ def outbox_table(metadata: MetaData) -> Table:
         SqlColumn("key", String(255), nullable=False),
         SqlColumn("value", LargeBinary, nullable=False),
         SqlColumn("headers", Text, nullable=False),
+        SqlColumn("not_before", Double, nullable=False),
     )
 
 
@@ -43,9 +45,7 @@ class Outbox:
     def add(self, session: Session, records: Sequence[Record]) -> None:
         """Part of the transaction of `session`. Call `wake` once it is committed."""
         if records:
-            rows = [
-                {"topic": r.topic, "key": r.key, "value": r.value, "headers": json.dumps(r.headers)} for r in records
-            ]
+            rows = [{**asdict(record), "headers": json.dumps(record.headers)} for record in records]
             session.execute(insert(self._table), rows)
 
     def wake(self) -> None:
@@ -69,7 +69,9 @@ class Outbox:
         )
         if not rows:
             return False
-        await self._bus.publish([Record(row.topic, row.key, row.value, json.loads(row.headers)) for row in rows])
+        await self._bus.publish(
+            [Record(row.topic, row.key, row.value, json.loads(row.headers), row.not_before) for row in rows]
+        )
         relayed = [row.id for row in rows]
         await self._database.run(lambda session: session.execute(delete(table).where(table.c.id.in_(relayed))))
         return len(rows) == _BATCH

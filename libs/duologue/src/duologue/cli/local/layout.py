@@ -12,6 +12,7 @@ from pathlib import Path
 
 HOME_VARIABLE = "DUOLOGUE_HOME"
 ML_PYTHON_VARIABLE = "DUOLOGUE_ML_PYTHON"
+PORT_BASE_VARIABLE = "DUOLOGUE_PORT_BASE"
 DEFAULT_PORT_BASE = 7400
 
 
@@ -138,3 +139,13 @@ def ml_python() -> Path | None:
         return Path(named)
     beside = Path(sys.prefix).with_name(".venv-ml") / "bin" / "python"
     return beside if beside.exists() else None
+
+
+def missing_ml_python() -> str:
+    """What to do for an interpreter with torch; empty where there is one."""
+    python = ml_python()
+    if python is None:
+        return f"Run `make setup` in the repository, or set {ML_PYTHON_VARIABLE} to its interpreter."
+    if not os.access(python, os.X_OK) or not python.is_file():
+        return f"{ML_PYTHON_VARIABLE} is {python}, which is no program: set it to an interpreter, or unset it."
+    return ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from duologue.cli.local.layout import Layout, repository
 from duologue.cli.output import Failure, console
@@ -32,7 +34,8 @@ def find_model(models: str, layout: Layout, python: Path | None) -> LocalModel:
         return LocalModel(str(_smollm2(layout, python)), is_local=True)
     if models.startswith(("http://", "https://")):
         url, _, name = models.partition("#")
-        return LocalModel(name or _first_model(url), url=url.rstrip("/").removesuffix("/v1"))
+        base = url.rstrip("/").removesuffix("/v1")
+        return LocalModel(_model_at(base, name), url=base)
     if Path(models).is_dir():
         if not (Path(models) / "config.json").is_file():
             raise Failure(f"{models} is a folder without config.json: it holds no model.", status=2)
@@ -72,15 +75,22 @@ def _smollm2(layout: Layout, python: Path | None) -> Path:
     return folder
 
 
-def _first_model(url: str) -> str:
-    base = url.rstrip("/").removesuffix("/v1")
+def _model_at(base: str, name: str) -> str:
+    """`name`, or the first model that the server lists. Raises `Failure` where no server answers."""
     try:
-        with urllib.request.urlopen(f"{base}/v1/models", timeout=_ASK_SECONDS) as response:  # noqa: S310
-            return str(json.load(response)["data"][0]["id"])
+        path = "health" if name else "v1/models"
+        with urllib.request.urlopen(f"{base}/{path}", timeout=_ASK_SECONDS) as response:  # noqa: S310
+            return name or str(json.load(response)["data"][0]["id"])
     except urllib.error.HTTPError as error:
         reason = f"it answers {error.code}"
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "reason", error))
+    except (OSError, http.client.HTTPException) as error:
+        cause: Any = getattr(error, "reason", error)
+        why = getattr(cause, "strerror", None) or cause
+        raise Failure(f"The model server at {base} does not answer: {why}.\n    Start it, or mend --models.") from None
+    except ValueError:
+        reason = "it answers something else"
     except (KeyError, IndexError, TypeError):
         reason = "its list is empty"
+    if name:
+        return name
     raise Failure(f"{base}/v1/models does not name a model ({reason}).\n    Name it: --models {base}#MODEL")

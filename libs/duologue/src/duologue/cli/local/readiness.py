@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from duologue.cli.local.layout import Ports
+from duologue.cli.local.layout import Layout, Ports
 from duologue.cli.local.processes import MODEL_SERVERS, SLIM_SERVICES
 from duologue.cli.local.supervisor import Supervisor
 from duologue.cli.output import Failure
@@ -50,20 +50,36 @@ def wait_until_ready(
         for name in [name for name in waiting if is_ready(name, ports)]:
             waiting.remove(name)
             told(name)
-        failed = [s.name for s in supervisor.states() or [] if s.state in ("FATAL", "BACKOFF", "EXITED")]
-        broken = next((name for name in failed if name in waiting), None)
-        if broken or (waiting and time.monotonic() > deadline):
-            name = broken or waiting[0]
-            raise Failure(f"{name} does not come up. The end of its log:\n{supervisor.last_lines(name)}")
+        for state in supervisor.states() or []:
+            if state.name in waiting and state.state in ("FATAL", "BACKOFF", "EXITED"):
+                raise _does_not_come_up(supervisor, state.name, state.note)
+        if waiting and time.monotonic() > deadline:
+            raise _does_not_come_up(supervisor, waiting[0], f"it does not serve after {seconds:.0f} s")
         time.sleep(0.2)
 
 
-def check_models(ports: Ports) -> list[roleplay_pb2.ModelStatus]:
-    """What the role-play service says of its model servers; it loads the models on the way."""
-    with grpc.insecure_channel(f"127.0.0.1:{ports.roleplay}") as channel:
-        stub = roleplay_pb2_grpc.RoleplayServiceStub(channel)
-        response = stub.CheckModels(roleplay_pb2.CheckModelsRequest(), timeout=_MODEL_SECONDS)
+def check_models(layout: Layout) -> list[roleplay_pb2.ModelStatus]:
+    """What the role-play service says of its model servers; it loads the models on the way.
+
+    Raises `Failure` when it says nothing.
+    """
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{layout.ports.roleplay}") as channel:
+            stub = roleplay_pb2_grpc.RoleplayServiceStub(channel)
+            response = stub.CheckModels(roleplay_pb2.CheckModelsRequest(), timeout=_MODEL_SECONDS)
+    except grpc.RpcError as error:
+        is_late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        what = f"did not hear from the models in {_MODEL_SECONDS:.0f} s" if is_late else "does not answer"
+        raise Failure(
+            f"The role-play service {what}.\n"
+            f"    See {layout.logs / 'roleplay.log'} and the logs of the model servers beside it."
+        ) from None
     return list(response.models)
+
+
+def _does_not_come_up(supervisor: Supervisor, name: str, why: str) -> Failure:
+    log = supervisor.last_lines(name)
+    return Failure(f"{name} does not come up: {why}." + (f" The end of its log:\n{log}" if log else ""))
 
 
 def _is_busy(port: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import subprocess
 import sys
@@ -23,6 +24,8 @@ _START_SECONDS = 15.0
 _STOP_SECONDS = 60.0
 # Longer than the services' own time to drain.
 _STOP_WAIT_SECONDS = 35
+# In the environment of every process of a layout, so that those are found whose supervisor was killed.
+_OWNER_VARIABLE = "DUOLOGUE_STARTED_FROM"
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,35 @@ class Supervisor:
     def stop(self) -> bool:
         """Stop everything, the services first drain. False when nothing ran."""
         if self.states() is None:
-            return False
+            return self._stop_orphans()
         # Its socket closes before the last process has ended; its own end is the end of all.
         pid: Any = self._proxy().supervisor.getPID()
         self._proxy().supervisor.shutdown()
         _wait(lambda: not psutil.pid_exists(pid), _STOP_SECONDS, "The services are still stopping: look again soon.")
         return True
+
+    def orphans(self) -> list[psutil.Process]:
+        """Processes that go on without their supervisor, because it was killed."""
+        if self.states() is not None:
+            return []
+        return [process for process in psutil.process_iter() if self._started(process)]
+
+    def _started(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(_OWNER_VARIABLE) == str(self._layout.home)
+        except psutil.Error:  # it ended just now, or belongs to somebody else
+            return False
+
+    def _stop_orphans(self) -> bool:
+        found = self.orphans()
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, left = psutil.wait_procs(found, timeout=_STOP_WAIT_SECONDS)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return bool(found)
 
     def last_lines(self, name: str, count: int = 15) -> str:
         """The end of a process's log."""
@@ -109,9 +135,10 @@ def _config(layout: Layout, processes: Sequence[Process]) -> configparser.RawCon
         "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
     }
     for order, process in enumerate(processes):
+        environment = {**process.environment, _OWNER_VARIABLE: str(layout.home)}
         config[f"program:{process.name}"] = {
             "command": _escape(" ".join(_quote(word) for word in process.command)),
-            "environment": _escape(",".join(f'{name}="{value}"' for name, value in process.environment.items())),
+            "environment": _escape(",".join(f'{name}="{value}"' for name, value in environment.items())),
             "priority": str(100 + order),
             "autorestart": "true",
             "startsecs": "1",

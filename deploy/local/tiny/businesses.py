@@ -1,6 +1,6 @@
-"""Random services: workflows of an agent that nobody has met, with clients to talk to.
+"""Random businesses: workflows of an agent that nobody has met, with clients to talk to.
 
-A real workflow is known by heart after a few hundred dialogues. A model that has met a hundred thousand services, each
+A real workflow is known by heart after a few hundred dialogues. A model that has met a hundred thousand of them, each
 once, can only do well by reading its prompt, which is what the held-out workflows ask for.
 """
 
