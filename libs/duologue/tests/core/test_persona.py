@@ -50,10 +50,10 @@ def test_the_version_is_that_of_the_content() -> None:
         ("id: courier", "id: the courier", 5, "personas.1.id: String should match pattern"),
         ("    character: a bicycle courier\n", "", 5, "personas.1.character is missing\n    Add `character:` here."),
         ("a bicycle courier", "' '", 6, "personas.1.character: String should have at least 1 character"),
-        ("I am in a hurry.", "12", 7, "personas.1.description: Input should be a valid string"),
+        ("I am in a hurry.", "12", 7, "personas.1.description: should be text"),
         ("I am in a hurry.", "x\n    mood: y", 8, "personas.1.mood is not a known field"),
         ("personas:\n", "people:\n", 1, "people is not a known field"),
-        (SOUND, "personas: []\n", 1, "personas: List should have at least 1 item"),
+        (SOUND, "personas: []\n", 1, "personas: needs at least 1"),
         (SOUND, "- a\n", 1, "expected a mapping of fields"),
     ],
 )

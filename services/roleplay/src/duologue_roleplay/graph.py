@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from duologue.core.dialogue import Role, ToolCall, Turn
 from duologue.core.workflow import CallNode, Intention, SpokenNode, Workflow, fill
 
+# After so many calls in a row none leads back any more: there is a way on without a loop, that was checked on load.
+_MOST_CALLS = 20
+
 
 @dataclass
 class GraphPosition:
@@ -52,7 +55,7 @@ class GraphPosition:
         turns: list[Turn] = []
         node = self.workflow.nodes[name]
         while isinstance(node, CallNode):
-            outcome_id = self._outcome(name, node)
+            outcome_id = self._outcome(name, node, may_loop=len(turns) < _MOST_CALLS)
             outcome = node.outcomes[outcome_id]
             returns = {fact: fill(value, self.facts) for fact, value in outcome.returns.items()}
             arguments = {argument: fill(value, self.facts) for argument, value in node.arguments.items()}
@@ -63,11 +66,11 @@ class GraphPosition:
         self.name = name
         return turns
 
-    def _outcome(self, name: str, node: CallNode) -> str:
+    def _outcome(self, name: str, node: CallNode, may_loop: bool) -> str:
         """The intention's, the first time; after that drawn, or a pinned failure would send the client in circles."""
         pinned = self.intention.outcomes.get(name)
         if pinned is not None and name not in self._pinned:
             self._pinned.add(name)
             return pinned
-        weights = [outcome.weight for outcome in node.outcomes.values()]
-        return self.rng.choices(list(node.outcomes), weights)[0]
+        weights = {key: outcome.weight for key, outcome in node.outcomes.items() if may_loop or not outcome.loop}
+        return self.rng.choices(list(weights), list(weights.values()))[0]

@@ -113,7 +113,7 @@ class EmbeddedSubscription:
 
     def _read_ahead(self, connection: sqlite3.Connection, limit: int) -> None:
         """Have `limit` records ready, as far as there are any that are due."""
-        wanted = limit - sum(len(held.ready) for held in self._held.values())
+        wanted = limit - sum(len(held.ready) for held in self._held.values() if not held.revoked)
         places = deque(self._held)
         self._turns += 1
         places.rotate(self._turns)  # so that one full partition does not starve the others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import queue
 import sqlite3
@@ -171,16 +172,21 @@ def _attempt(connection: sqlite3.Connection, job: _Job) -> tuple[Any, Exception 
 def _run_writes(connection: sqlite3.Connection, jobs: list[_Job]) -> None:
     """All jobs in one transaction; nobody hears of success before it is committed."""
     broken = False
+    outcomes: list[tuple[Any, Exception | None]] = []
     try:
         connection.execute("BEGIN IMMEDIATE")
-        outcomes = [_attempt(connection, job) for job in jobs]
-        broken = any(isinstance(error, sqlite3.Error) for _, error in outcomes)
+        for job in jobs:
+            outcomes.append(_attempt(connection, job))
+            if isinstance(outcomes[-1][1], sqlite3.Error):
+                broken = True  # on a full disk SQLite has rolled back by itself: what ran now would run alone
+                break
         if not broken:
             connection.execute("COMMIT")
     except sqlite3.Error as error:
         outcomes = [(None, error)] * len(jobs)
     if connection.in_transaction:
-        connection.execute("ROLLBACK")
+        with contextlib.suppress(sqlite3.Error):  # then BEGIN fails next, and its callers hear of it
+            connection.execute("ROLLBACK")
     if broken and len(jobs) > 1:  # one caller's bad record is not the others' failure: each for itself
         for job in jobs:
             _run_writes(connection, [job])

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 from duologue.core.problems import InvalidInput, Problem, did_you_mean
 from duologue.core.source import Path, Source, parse_yaml, validate
-from duologue.core.workflow import PLACEHOLDER, CallNode, EndNode, SayNode, Workflow
+from duologue.core.workflow import PLACEHOLDER, CallNode, EndNode, Outcome, SayNode, Workflow
+
+# A decision's options are lettered: of `reply` all are, of `aside` one letter is for none of them.
+_LETTERS = 26
 
 
 def load_workflow(text: str, file: str = "<workflow>") -> Workflow:
@@ -58,6 +61,10 @@ def _dangling(workflow: Workflow, source: Source) -> Iterator[Problem]:
         if edge.to not in workflow.nodes:
             text = f'edge "{edge_id}" of node "{name}" leads to "{edge.to}", which is not a node'
             yield unknown((*_edge_path(workflow, name, edge_id), "to"), text, edge.to)
+    if sum(bool(anytime.when) for anytime in workflow.anytime.values()) >= _LETTERS:
+        yield source.problem(
+            ("anytime",), f"more than {_LETTERS - 1} anytime nodes have wordings", "Join some of them."
+        )
     for name in workflow.anytime:
         if name in workflow.nodes:
             yield source.problem(
@@ -87,6 +94,12 @@ def _edge_rules(workflow: Workflow, source: Source) -> Iterator[Problem]:
                 "Keep `default: true` on one of them.",
             )
         if isinstance(node, SayNode):
+            if len(node.replies) > _LETTERS:
+                yield source.problem(
+                    ("nodes", name, key),
+                    f'node "{name}" has {len(node.replies)} replies, more than the {_LETTERS} of one decision',
+                    "Make kinds of them, or ask in two steps.",
+                )
             for edge_id, reply in node.replies.items():
                 if not reply.examples and not reply.default:
                     yield source.problem(
@@ -129,14 +142,16 @@ def _unreachable(workflow: Workflow, source: Source) -> Iterator[Problem]:
             )
 
 
-def _reach(workflow: Workflow, start: str) -> set[str]:
+def _reach(workflow: Workflow, start: str, without: str = "") -> set[str]:
+    """The nodes that lie on ways from `start`; of ways on which no call returns the fact `without`, if it is given."""
     reached: set[str] = set()
     pending = [start]
     while pending:
         name = pending.pop()
         if name not in reached:
             reached.add(name)
-            pending.extend(edge.to for edge in workflow.nodes[name].edges.values())
+            edges = workflow.nodes[name].edges.values()
+            pending.extend(edge.to for edge in edges if not (isinstance(edge, Outcome) and without in edge.returns))
     return reached
 
 
@@ -203,10 +218,19 @@ def _text_problems(workflow: Workflow, source: Source) -> Iterator[Problem]:
         for outcome in node.outcomes.values()
         for fact in outcome.returns
     }
-    known = set.intersection(*(set(intention.facts) for intention in workflow.intentions)) | returned
+    given = set.intersection(*(set(intention.facts) for intention in workflow.intentions))
+    without = {fact: _reach(workflow, workflow.start, without=fact) for fact in returned - given}
     for path, text in _texts(workflow):
+        for brace in PLACEHOLDER.sub("", text):
+            if brace in "{}":
+                fix = "A placeholder is the name of a fact in lower case: {name}."
+                yield source.problem(path, f'a stray "{brace}" in a text', fix)
+                break
         for fact in dict.fromkeys(PLACEHOLDER.findall(text)):
-            if fact not in known:
+            if fact in without and path[0] == "nodes" and path[1] in without[fact]:
+                fix = "Return it from every outcome that leads here, or add it to the facts of each intention."
+                yield source.problem(path, f"on some way to this node nothing has filled {{{fact}}}", fix)
+            elif fact not in given and fact not in returned:
                 some = any(fact in intention.facts for intention in workflow.intentions)
                 fix = (
                     f"Not every intention has it: add `{fact}` to the facts of each."

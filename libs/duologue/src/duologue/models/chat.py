@@ -73,7 +73,7 @@ def _completion(answer: dict[str, Any], seconds: float) -> Completion:
         text = choice["message"]["content"] or ""
         usage = answer.get("usage") or {}
         return Completion(
-            text=str(text),
+            text=str(text).encode("utf-8", "replace").decode(),  # a model may write half a surrogate pair
             is_cut=choice.get("finish_reason") == "length",
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or 0),

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 from prometheus_client import Counter, Histogram
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 _REQUESTS = Counter("duologue_model_requests_total", "Requests to model servers.", ("server", "path", "outcome"))
 _SECONDS = Histogram(
@@ -46,6 +46,14 @@ class Endpoint(BaseModel):
     connect_seconds: float = Field(3.0, gt=0, le=60, description="For opening a connection.")
     attempts: int = Field(3, ge=1, le=20, description="Tries of a request before the dialogue is put off.")
     connections: int = Field(128, ge=1, le=10_000, description="Open connections at most.")
+
+    @field_validator("url")
+    @classmethod
+    def _without_credentials(cls, url: str) -> str:
+        """The URL is shown in metrics, messages and logs."""
+        if "@" in url:
+            raise ValueError("the URL holds credentials: give them as api_key")
+        return url
 
 
 class ModelUnavailable(Exception):

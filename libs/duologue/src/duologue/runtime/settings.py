@@ -23,8 +23,8 @@ from duologue.bus import RetryPolicy
 PREFIX = "DUOLOGUE_"
 FILE_VARIABLE = "DUOLOGUE_CONFIG"
 
-# In a URL, as of a database: scheme://user:password@host.
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/\s]*@")
+# In a URL, as of a database: scheme://user:password@host?password=...
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|([?&](?:password|passwd|secret|token|key)=)[^&\s]*", re.IGNORECASE)
 
 
 class Section(BaseModel):
@@ -159,5 +159,5 @@ def _shown(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_shown(item) for item in value]
     if isinstance(value, str):
-        return _PASSWORD.sub(r"\1********@", value)
+        return _PASSWORD.sub(r"\1\2********", value)
     return "********" if isinstance(value, SecretStr) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,7 @@ class ArtifactDamaged(Exception):
 
 
 class ArtifactStore:
-    """Write-once files below one root. What can be read is whole: files get their name when they are complete."""
+    """Files below one root. What can be read is whole, and durable. Calls block: run long ones in a thread."""
 
     def __init__(self, root: str) -> None:
         """`root`: a folder or an fsspec URL such as s3://bucket/prefix."""
@@ -37,16 +38,12 @@ class ArtifactStore:
         return Path(self._at(uri)) if local else None
 
     def write(self, uri: str, data: bytes) -> StoredArtifact:
-        """Write a file; the same again changes nothing."""
-        target = self._at(uri)
-        temporary = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
-        self._fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-        try:
-            self._fs.pipe_file(temporary, data)
-            self._fs.mv(temporary, target)
-        finally:
-            if self._fs.exists(temporary):
-                self._fs.rm(temporary)
+        """Write a file, or replace it."""
+        local = self.local_path(uri)
+        if local is not None:
+            _write_durably(local, data)
+        else:
+            self._fs.pipe_file(self._at(uri), data)  # of object stores, a put is seen whole or not at all
         return StoredArtifact(uri, hashlib.sha256(data).hexdigest())
 
     def write_folder(self, uri: str, source: Path) -> StoredArtifact:
@@ -77,3 +74,22 @@ class ArtifactStore:
         if path.is_absolute() or ".." in path.parts or not path.parts:
             raise InvalidInput([Problem(repr(uri), 0, "is no artifact: it leads outside the store")])
         return f"{self._root.rstrip('/')}/{path}"
+
+
+def _write_durably(target: Path, data: bytes) -> None:
+    """Under a temporary name, then renamed; on disk when this returns, because what refers to it will be."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

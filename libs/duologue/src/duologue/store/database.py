@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -29,6 +29,7 @@ class Database:
         self._engine = create_engine(url, pool_pre_ping=not is_sqlite)
         if is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
         self._threads = ThreadPoolExecutor(1 if is_sqlite else threads, thread_name_prefix="database")
 
@@ -54,9 +55,15 @@ class Database:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # left to itself, Python's driver begins before changes of rows only
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA busy_timeout = 30000")
     cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """From its first statement on a transaction sees no other's changes, and its DDL is undone with the rest."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
