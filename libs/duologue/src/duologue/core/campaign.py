@@ -16,7 +16,8 @@ from duologue.core.source import Source, parse_yaml, validate
 from duologue.core.workflow import Identifier, Text, Workflow
 from duologue.core.workflow_file import load_workflow
 
-Metric = Literal[
+# Of these more is better.
+Quality = Literal[
     "subgoals_absolute",
     "subgoals_relative",
     "subgoals_branch",
@@ -26,9 +27,8 @@ Metric = Literal[
     "ngrams",
     "character_client",
     "character_agent",
-    "repeats",
-    "role_leaks",
 ]
+Metric = Literal[Quality, "repeats", "role_leaks"]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -95,7 +95,7 @@ class TopFilter(_Part):
     """Keeps the best share by a metric; ties are broken by dialogue id."""
 
     kind: Literal["top"]
-    metric: Metric = "subgoals_relative"
+    metric: Quality = "subgoals_relative"
     share: Share
 
 
@@ -127,10 +127,10 @@ class Training(_Part):
 class Gate(_Part):
     """When a new adapter replaces the current one, judged on paired held-out dialogues."""
 
-    metric: Metric = Field("subgoals_relative", description="What the new adapter must be better at.")
+    metric: Quality = Field("subgoals_relative", description="What the new adapter must be better at.")
     min_gain: float = Field(0.0, ge=0, description="The lower confidence bound of the gain must be above this.")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the intervals.")
-    guards: tuple[Metric, ...] = Field(("success",), description="Metrics that must not fall significantly.")
+    guards: tuple[Quality, ...] = Field(("success",), description="Metrics that must not fall significantly.")
 
 
 class Evaluation(_Part):
