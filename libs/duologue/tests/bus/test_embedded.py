@@ -1,6 +1,7 @@
 """What is particular to the embedded log; what every bus promises is in tests/contract."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,22 @@ async def test_a_closed_log_refuses_instead_of_hanging(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         with pytest.raises(RuntimeError, match="closed"):
             await bus.publish([Record("topic", "key", b"")])
+
+
+async def test_on_a_full_disk_what_was_acknowledged_is_there_once_and_the_rest_not_at_all(tmp_path: Path) -> None:
+    bus = await EmbeddedBus.open(tmp_path / "bus.db", partitions=1)
+    await bus.publish([Record("topic", "seed", b"")])
+
+    def limit(connection: sqlite3.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+
+    await bus._log.read(limit)
+    sizes = {"first": 100, "big": 1_000_000, "last": 100}
+    outcomes = await asyncio.gather(
+        *(bus.publish([Record("topic", key, bytes(size))]) for key, size in sizes.items()), return_exceptions=True
+    )
+    acknowledged = [key for key, outcome in zip(sizes, outcomes, strict=True) if outcome is None]
+    assert isinstance(outcomes[1], sqlite3.Error)
+    assert [delivery.record.key async for delivery in bus.read("topic")] == ["seed", *acknowledged]
+    await bus.close()

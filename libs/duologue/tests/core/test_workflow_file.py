@@ -170,6 +170,18 @@ MISTAKES = {
         'anytime node "bye" has the id of a node',
         "It stands on line 44 too: rename one.",
     ),
+    "a placeholder that is filled on another way only": (
+        "    end: Then I can't help.\n",
+        "    end: Then ask at {depot}.  # here\n",
+        "on some way to this node nothing has filled {depot}",
+        "Return it from every outcome that leads here, or add it to the facts of each intention.",
+    ),
+    "a placeholder of another spelling": (
+        "    end: Then I can't help.\n",
+        "    end: Then I can't help, {Name}.  # here\n",
+        'a stray "{" in a text',
+        "A placeholder is the name of a fact in lower case: {name}.",
+    ),
     "nobody fills a placeholder": (
         "    end: Then I can't help.\n",
         "    end: Then I can't help, {name}.  # here\n",

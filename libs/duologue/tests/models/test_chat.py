@@ -99,6 +99,11 @@ async def test_an_answer_of_another_shape_is_no_answer(
         await chat.complete(HELLO, Sampling())
 
 
+async def test_half_a_surrogate_pair_does_not_go_on(server: ScriptedModelServer, chat: ChatModel) -> None:
+    server.say = lambda _: "So \ud83d what?"
+    assert (await chat.complete(HELLO, Sampling())).text == "So ? what?"
+
+
 async def test_seconds_include_the_tries_that_failed(server: ScriptedModelServer) -> None:
     server.faults = [Answered(503)]
     async with ModelServer(server.endpoint(attempts=2)) as models:

@@ -77,6 +77,20 @@ def test_settings_are_printed_with_secrets_hidden(
     assert document["model"]["url"] == "http://127.0.0.1:7421"
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://u:s3/cret@db/x", "postgresql+psycopg://db/x?user=u&password=s3cret"]
+)
+def test_a_password_is_hidden_wherever_a_database_url_has_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("DUOLOGUE_DATABASE__URL", url)
+    with pytest.raises(SystemExit):
+        load_settings(Settings, ["--print-settings"])
+    printed = capsys.readouterr().out
+    assert "cret" not in printed
+    assert "********" in printed
+
+
 def test_printed_settings_are_a_file_that_says_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

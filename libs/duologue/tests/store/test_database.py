@@ -105,3 +105,18 @@ async def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
     database.migrate(folder)
     assert await database.run(lambda session: session.execute(text("SELECT count(*) FROM seal")).scalar_one()) == 1
     await database.close()
+
+
+async def test_tables_that_a_transaction_made_are_undone_with_it(database: Database) -> None:
+    """So a migration that is killed leaves nothing that the next one trips over."""
+
+    def fail(session: Session) -> None:
+        session.execute(text("CREATE TABLE half (id INTEGER)"))
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        await database.run(fail)
+    tables = await database.run(
+        lambda session: session.execute(text("SELECT name FROM sqlite_master WHERE name = 'half'")).all()
+    )
+    assert tables == []
