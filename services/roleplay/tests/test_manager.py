@@ -7,7 +7,7 @@ import pytest
 from duologue.core.dialogue import Decision
 from duologue.core.prompts import NO_ASIDE
 from duologue.core.workflow import SayNode, Workflow
-from duologue_roleplay.manager import Verdict, judge, that_matter
+from duologue_roleplay.manager import Verdict, judge, relevant_choices
 from tests.support.desk import DESK, SHOP
 
 ASIDE = {"out_of_scope": 0.9, "person": 0.1}
@@ -70,8 +70,8 @@ def test_where_no_reply_applies_the_default_edge_is_taken_unless_an_anytime_node
 
 
 def test_only_the_choice_that_is_looked_at_matters() -> None:
-    assert that_matter(answers(0.9, aside=ASIDE)) == {"reply"}
-    assert that_matter(answers(0.1, aside=ASIDE)) == {"aside"}
+    assert relevant_choices(answers(0.9, aside=ASIDE)) == {"reply"}
+    assert relevant_choices(answers(0.1, aside=ASIDE)) == {"aside"}
 
 
 def test_without_anytime_nodes_a_stray_reply_means_nothing() -> None:

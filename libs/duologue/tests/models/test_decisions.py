@@ -67,6 +67,14 @@ async def test_a_choice_that_was_close_is_asked_again_the_other_way_round_and_av
     assert answers.prompt_tokens == 60 + 30
 
 
+async def test_of_close_choices_only_those_that_count_are_asked_again(
+    manager: DecisionModel, server: ScriptedModelServer
+) -> None:
+    server.decide = lambda *_: {"a": 0.35, "b": 0.33, "c": 0.32}
+    await manager.ask("state", {"one": REPLY, "other": REPLY}, relevant=lambda _: {"other"})
+    assert [set(request.body["questions"]) for request in server.asked(DECISIONS)] == [{"one", "other"}, {"other"}]
+
+
 async def test_a_clear_choice_and_a_close_yes_or_no_are_asked_once(
     manager: DecisionModel, server: ScriptedModelServer
 ) -> None:

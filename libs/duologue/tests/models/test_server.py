@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import ValidationError
 
 from duologue.models import Endpoint, ModelRefused, ModelServer, ModelUnavailable
 from duologue.models.server import _pause
@@ -199,3 +200,9 @@ async def test_a_request_that_is_given_up_frees_its_connection(server: ScriptedM
 async def test_a_url_may_end_in_a_slash(server: ScriptedModelServer) -> None:
     await post(server.endpoint(url=server.url + "/"))
     assert isinstance(server.requests[0], ModelRequest)
+
+
+def test_credentials_in_a_url_are_refused() -> None:
+    with pytest.raises(ValidationError, match="give them as api_key"):
+        Endpoint(url="https://user:secret@host")
+    assert Endpoint(url="https://host/models/@newest").url == "https://host/models/@newest"

@@ -41,6 +41,6 @@ def judge(decisions: Mapping[str, Decision], node: SayNode, workflow: Workflow) 
     return Verdict(edge=next((edge_id for edge_id, reply in node.replies.items() if reply.default), None))
 
 
-def that_matter(decisions: Mapping[str, Decision]) -> set[str]:
+def relevant_choices(decisions: Mapping[str, Decision]) -> set[str]:
     """The choices that `judge` looks at, by what the other answers are."""
     return {"reply" if decisions["applies"].probabilities["yes"] >= 0.5 else "aside"}

@@ -23,7 +23,7 @@ from duologue.core.workflow import EndNode, Intention, SayNode, Workflow, fill
 from duologue.models import ChatModel, DecisionModel
 from duologue.models.chat import Sampling
 from duologue_roleplay.graph import GraphPosition
-from duologue_roleplay.manager import Verdict, judge, that_matter
+from duologue_roleplay.manager import Verdict, judge, relevant_choices
 from duologue_roleplay.speculation import Speculation, likely_edge
 from duologue_roleplay.utterance import Ask, Spoken, speak
 
@@ -199,8 +199,7 @@ class SelfTalk:
     ) -> dict[str, Decision]:
         """Ask the manager about the client's reply, and take the reply into the dialogue with the answers."""
         state = manager_state([*talk.history, Utterance(Role.CLIENT, reply.text)])
-        matter = that_matter if "applies" in questions else None
-        answers = await self._manager.ask(state, questions, model=talk.plan.manager_model, that_matter=matter)
+        answers = await self._manager.ask(state, questions, model=talk.plan.manager_model, relevant=relevant_choices)
         reply.prompt_tokens += answers.prompt_tokens
         reply.seconds += answers.seconds
         await talk.add(_turn(Role.CLIENT, reply, node, decisions=tuple(answers.decisions.values())))

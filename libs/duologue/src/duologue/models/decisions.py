@@ -41,22 +41,24 @@ class DecisionModel:
         questions: dict[str, dict[str, Any]],
         *,
         model: str = "",
-        that_matter: Callable[[Mapping[str, Decision]], Container[str]] | None = None,
+        relevant: Callable[[Mapping[str, Decision]], Container[str]] | None = None,
     ) -> Answers:
         """Answer all questions about `state` with one request; choices of a low margin are asked once more.
 
-        `that_matter` names, by the first answers, the questions whose answers will count: only those are asked again.
+        `relevant` names, by the first answers, the questions whose answers will count: only those are asked again.
         A question is {"type": "choice", "instructions": ..., "criteria": {option: description}} or {"type": "noul",
         "instructions": ...}, which is yes or no. Raises `ModelUnavailable` or `ModelRefused`.
         """
         started = time.perf_counter()
         decisions, tokens = await self._ask_once(state, questions, model)
-        matter = that_matter(decisions) if that_matter else questions
         unsure = {
             name: _reversed(question)
             for name, question in questions.items()
-            if question["type"] == "choice" and name in matter and _margin(decisions[name]) < LOW_MARGIN
+            if question["type"] == "choice" and _margin(decisions[name]) < LOW_MARGIN
         }
+        if unsure and relevant is not None:
+            counting = relevant(decisions)
+            unsure = {name: question for name, question in unsure.items() if name in counting}
         if unsure:
             again, more = await self._ask_once(state, unsure, model)
             tokens += more

@@ -8,6 +8,7 @@ import random
 import time
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from prometheus_client import Counter, Histogram
@@ -51,7 +52,7 @@ class Endpoint(BaseModel):
     @classmethod
     def _without_credentials(cls, url: str) -> str:
         """The URL is shown in metrics, messages and logs."""
-        if "@" in url:
+        if "@" in urlsplit(url).netloc:
             raise ValueError("the URL holds credentials: give them as api_key")
         return url
 
