@@ -20,8 +20,13 @@ class Migrations:
         self._config = Config()
         self._config.set_main_option("script_location", str(folder))
 
-    def upgrade(self) -> None:
-        self._run(lambda: command.upgrade(self._config, "head"))
+    def upgrade(self, revision: str = "head") -> None:
+        self._run(lambda: command.upgrade(self._config, revision))
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        with self._engine.begin() as connection:
+            result = connection.exec_driver_sql(statement)
+            return [tuple(row) for row in result] if result.returns_rows else []
 
     def downgrade(self) -> None:
         self._run(lambda: command.downgrade(self._config, "base"))
@@ -34,6 +39,17 @@ class Migrations:
 
     def tables(self) -> set[str]:
         return set(inspect(self._engine).get_table_names()) - {"alembic_version"}
+
+    def check_up_and_down(self, metadata: MetaData) -> None:
+        """Upwards they make the tables that are declared, downwards they leave none, as often as one likes."""
+        self.upgrade()
+        assert self.differences(metadata) == []
+        assert self.tables() == set(metadata.tables)
+        self.upgrade()
+        self.downgrade()
+        assert self.tables() == set()
+        self.upgrade()
+        assert self.differences(metadata) == []
 
     def _run(self, work: Any) -> None:
         with self._engine.begin() as connection:

@@ -12,12 +12,4 @@ FOLDER = Path(duologue_campaign.__file__).parent / "migrations"
 
 
 def test_migrations_up_and_down_equal_the_declared_tables(tmp_path: Path) -> None:
-    migrations = Migrations(FOLDER, tmp_path / "campaign.db")
-    migrations.upgrade()
-    assert migrations.differences(Base.metadata) == []
-    assert migrations.tables() == set(Base.metadata.tables)
-    migrations.upgrade()
-    migrations.downgrade()
-    assert migrations.tables() == set()
-    migrations.upgrade()
-    assert migrations.differences(Base.metadata) == []
+    Migrations(FOLDER, tmp_path / "campaign.db").check_up_and_down(Base.metadata)

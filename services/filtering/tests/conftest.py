@@ -25,6 +25,7 @@ from duologue_filtering.sealing import Sealer
 from duologue_filtering.tables import OUTBOX, CandidateRow, SealRow
 from duologue_filtering.worker import CollectCandidate
 from tests.support.desk import CAMPAIGN_ID, DESK
+from tests.support.eventually import eventually
 
 
 @dataclass
@@ -77,6 +78,17 @@ class House:
         ]
         assert len({event.dialogue_id for event in told}) == len(told)
         return {event.dialogue_id: event for event in told}
+
+    async def decided(self, count: int) -> dict[str, events_pb2.DialogueFiltered]:
+        """The decisions, once there are so many."""
+
+        async def all_told() -> dict[str, events_pb2.DialogueFiltered] | None:
+            decisions = await self.decisions()
+            return decisions if len(decisions) >= count else None
+
+        decisions = await eventually(all_told, f"{count} decisions")
+        assert decisions is not None
+        return decisions
 
     async def candidates(self) -> list[CandidateRow]:
         return await self.database.run(lambda session: list(session.scalars(select(CandidateRow))))

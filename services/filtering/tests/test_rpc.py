@@ -45,18 +45,15 @@ async def collect(house: House, first: int, end: int) -> None:
         await house.collect.handle(scored(dialogue(f"a{number}"), subgoals_absolute=number))
 
 
-async def test_an_order_says_how_many_candidates_are_there_and_is_carried_out_when_all_are(
+async def test_an_order_is_carried_out_when_all_candidates_are_there(
     house: House, service: filtering_pb2_grpc.FilteringServiceStub
 ) -> None:
     async with house.sealing():
         await collect(house, 0, 3)
-        response = await service.SealDataset(order())
-        assert (response.present, response.sealed) == (3, False)
+        await service.SealDataset(order())
         await collect(house, 3, 4)
         sealed = await house.sealed()
         assert (sealed.candidates, sealed.kept) == (4, 2)
-        response = await service.SealDataset(order())
-        assert (response.present, response.sealed) == (4, True)
 
 
 async def test_an_order_that_is_repeated_changes_nothing(
@@ -79,6 +76,29 @@ async def test_a_wrong_filter_is_refused_and_nothing_is_ordered(
         await service.SealDataset(order(dataset_id="other", candidates=0))
         assert (await house.sealed()).dataset_id == "other"
     assert not house.artifacts.exists("datasets/desk-r1/manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"dataset_id": "../desk"}, "dataset_id"),
+        ({"dataset_id": ""}, "dataset_id"),
+        ({"dataset_id": "a" * 201}, "dataset_id"),
+        ({"campaign_id": ""}, "campaign_id"),
+        ({"campaign_id": "c" * 37}, "campaign_id"),
+        ({"round": 0}, "round"),
+        ({"candidates": -1}, "candidates"),
+        ({"candidates": 2**31}, "candidates"),
+        ({"seed": 2**31}, "seed"),
+    ],
+)
+async def test_an_order_that_could_not_be_stored_or_sealed_is_refused_by_its_field(
+    house: House, service: filtering_pb2_grpc.FilteringServiceStub, changes: dict[str, object], field: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match=f"{field}: ") as caught:
+        await service.SealDataset(order(**changes))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    await service.SealDataset(order())
 
 
 async def test_a_round_that_is_sealed_is_not_sealed_under_another_name(
@@ -104,6 +124,19 @@ async def test_a_preview_tells_what_other_filters_would_keep_and_keeps_nothing(
     assert await house.decisions() == {}
     request.round = 2
     assert (await service.PreviewFilters(request)).candidates == 0
+
+
+async def test_a_preview_of_a_sealed_round_leaves_out_what_came_late(
+    house: House, service: filtering_pb2_grpc.FilteringServiceStub
+) -> None:
+    await collect(house, 0, 4)
+    async with house.sealing():
+        await service.SealDataset(order())
+        await house.sealed()
+        await collect(house, 4, 5)
+        await house.decided(5)
+    request = pb.PreviewFiltersRequest(campaign_id=CAMPAIGN_ID, round=1, filters="[]", seed=3)
+    assert (await service.PreviewFilters(request)).candidates == 4
 
 
 async def test_a_preview_is_what_sealing_then_does(

@@ -8,15 +8,21 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import structlog
 
-from duologue.bus import Poison
+from duologue.bus import Poison, RetryPolicy
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.dialogue import Split
+from duologue.store import StoredArtifact
 from duologue_filtering.rows import SCHEMA
 from services.filtering.tests.conftest import House
 from tests.support.desk import CAMPAIGN_ID, DESK, dialogue, scored
 
 ENDED = {"kind": "ended"}
+
+
+class PowerCut(BaseException):
+    """Nothing catches it."""
 
 
 async def collect(house: House, count: int, first: int = 0) -> None:
@@ -155,13 +161,13 @@ async def test_sealing_again_after_a_crash_gives_the_same_bytes_and_tells_once(
         written.append(
             (house.artifacts.read(f"{folder}/data.parquet"), house.artifacts.read(f"{folder}/manifest.json"))
         )
-        raise RuntimeError("power cut")
+        raise PowerCut
 
     with monkeypatch.context() as patch:
         patch.setattr(house.outbox, "add", crash)  # the artifacts are written, the transaction is not
         async with house.sealing() as sealing:
             await house.order(3)
-            with pytest.raises(RuntimeError, match="power cut"):
+            with pytest.raises(PowerCut):
                 await sealing
     assert await house.waiting() == []
     async with house.sealing():
@@ -170,6 +176,89 @@ async def test_sealing_again_after_a_crash_gives_the_same_bytes_and_tells_once(
         (house.artifacts.read(sealed.data.uri), house.artifacts.read(sealed.manifest.uri)),
     ]
     assert len(await house.decisions()) == 3
+
+
+async def test_what_comes_between_a_crash_and_the_next_attempt_is_late(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any) -> None:
+        raise PowerCut
+
+    await collect(house, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(house.artifacts, "write", crash)
+        async with house.sealing() as sealing:
+            await house.order(3)
+            with pytest.raises(PowerCut):
+                await sealing
+    await collect(house, 1, first=3)
+    async with house.sealing():
+        sealed = await house.sealed()
+        decisions = await house.decided(4)
+    assert (sealed.candidates, sealed.kept) == (3, 3)
+    assert [row["dialogue_id"] for row in house.rows(sealed.data)] == ["a0", "a1", "a2"]
+    assert decisions["a3"].dropped_by == "late"
+
+
+async def test_a_dialogue_that_comes_after_sealing_is_told_of_as_late_once_and_not_counted(house: House) -> None:
+    async with house.sealing():
+        await house.order(2)
+        await collect(house, 2)
+        sealed = await house.sealed()
+        await collect(house, 2, first=2)
+        await house.decided(4)
+        await collect(house, 4)
+        await house.order(1, dataset_id="desk-r2", round=2)
+        await house.collect.handle(scored(dialogue("next", round=2)))
+        assert (await house.sealed()).dataset_id == "desk-r2"  # by then all is told
+    decisions = await house.decisions()
+    assert sealed.candidates == 2
+    for name in ("a2", "a3"):
+        late = decisions.pop(name)
+        assert (late.kept, late.dropped_by) == (False, "late")
+        assert late.reason == "came after its round was sealed"
+        assert (late.campaign_id, late.round) == (CAMPAIGN_ID, 1)
+    assert all(event.kept for event in decisions.values())
+
+
+async def test_a_dataset_that_can_not_be_sealed_holds_up_no_other_and_is_tried_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("duologue_filtering.sealing._RETRY", RetryPolicy(first=0.01, longest=0.01))
+    write = house.artifacts.write
+
+    def full(uri: str, data: bytes) -> StoredArtifact:
+        if uri.startswith("datasets/broken/"):
+            raise OSError("no space left on device")
+        return write(uri, data)
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(house.artifacts, "write", full)
+        async with house.sealing() as sealing:
+            await house.order(0, dataset_id="broken")
+            await house.order(0, [{"kind": "no such"}], dataset_id="wrong", round=3)
+            await house.order(1, dataset_id="whole", round=2)
+            await house.collect.handle(scored(dialogue("next", round=2)))
+            assert (await house.sealed()).dataset_id == "whole"
+            assert not sealing.done()
+    failed = [(line["dataset"], line["exc_info"]) for line in logs if line["event"] == "sealing failed"]
+    assert {("broken", True), ("wrong", True)} <= set(failed)
+    async with house.sealing():
+        assert (await house.sealed()).dataset_id == "broken"
+
+
+async def test_a_dataset_that_can_not_be_sealed_is_not_tried_at_every_candidate(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("duologue_filtering.sealing._RETRY", RetryPolicy(first=3600, longest=3600))
+    with structlog.testing.capture_logs() as logs:
+        async with house.sealing():
+            await house.order(0, [{"kind": "no such"}], dataset_id="wrong", round=3)
+            for number in range(3):
+                await house.order(1, dataset_id=f"whole{number}", round=4 + number)
+                await house.collect.handle(scored(dialogue(f"next{number}", round=4 + number)))
+                await house.sealed()
+    assert len([line for line in logs if line["event"] == "sealing failed"]) == 1
 
 
 async def test_payloads_are_let_go_once_they_are_sealed(house: House) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from duologue.core.problems import InvalidInput
-from duologue.store import ArtifactDamaged, ArtifactStore, WorkflowShelf
+from duologue.store import ArtifactDamaged, ArtifactStore, WorkflowShelf, check_name
 from tests.support.desk import DESK, SHOP
 
 WRITER = """
@@ -76,6 +76,17 @@ def test_no_uri_leads_out_of_the_store(store: ArtifactStore, uri: str) -> None:
     for call in calls:
         with pytest.raises(InvalidInput, match="leads outside the store"):
             call()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a b", ".hidden", "-x", "a\n", "a" * 201])
+def test_what_is_no_folder_s_name_is_refused_with_the_field(name: str) -> None:
+    with pytest.raises(InvalidInput, match="dataset_id: "):
+        check_name("dataset_id", name)
+
+
+@pytest.mark.parametrize("name", ["desk-r1-0b0e7a52", "A", "0.1_x", "a" * 200])
+def test_a_folder_s_name_is_let_through(name: str) -> None:
+    check_name("dataset_id", name)
 
 
 def test_a_folder_is_copied_with_all_below_it_and_hashed_by_its_listing(store: ArtifactStore, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+
+from duologue.bus.waiting import set_within
 
 
 class Changes:
@@ -18,6 +19,4 @@ class Changes:
 
     async def wait(self, seconds: float) -> None:
         """Until the next change, for `seconds` at most."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # before 3.12 wait_for may swallow the cancellation
-                await self._event.wait()
+        await set_within(self._event, seconds)

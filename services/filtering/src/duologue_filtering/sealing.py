@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
+import random
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from duologue.bus import Record
+from duologue.bus import Record, RetryPolicy
 from duologue.bus.codec import encode
+from duologue.bus.waiting import set_within
 from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
@@ -32,6 +34,16 @@ log = structlog.get_logger(__name__)
 # Rows in memory at once while a dataset is written.
 _ROW_GROUP = 500
 _CHECK_SECONDS = 5.0
+_RETRY = RetryPolicy(first=_CHECK_SECONDS, longest=600.0)
+_LATE = Decision(False, "late", "came after its round was sealed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Attempts at sealing a dataset that failed, and when to try again, in seconds of the monotonic clock."""
+
+    attempts: int = 0
+    again_at: float = 0.0
 
 
 class Sealer:
@@ -43,6 +55,7 @@ class Sealer:
         self._artifacts = artifacts
         self._workflows = workflows
         self._wake = asyncio.Event()
+        self._failed: dict[str, _Failed] = {}
 
     def wake(self) -> None:
         """Look again: a candidate came, or a dataset was asked for."""
@@ -52,34 +65,60 @@ class Sealer:
         while True:
             self._wake.clear()
             for dataset_id in await self._database.run(_complete):
-                sealed = await self._database.run(lambda session, wanted=dataset_id: self._seal(session, wanted))  # type: ignore[misc]
+                await self._try(dataset_id)
+            while await self._database.run(self._tell_late):
                 self._outbox.wake()
-                log.info("sealed", dataset=dataset_id, kept=sealed.kept, candidates=sealed.candidates)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CHECK_SECONDS):  # before 3.12 wait_for may swallow the cancellation
-                    await self._wake.wait()
+            await set_within(self._wake, _CHECK_SECONDS)
 
-    def _seal(self, session: Session, dataset_id: str) -> events_pb2.DatasetSealed:
-        """Decide, write the dataset, and tell: the artifacts first, the rest in one transaction."""
-        seal = session.get_one(SealRow, dataset_id)
-        decisions = decide(round_scores(session, seal.campaign_id, seal.round), parse_filters(seal.filters), seal.seed)
-        sealed = self._write(session, seal, decisions)
-        seal.sealed = True
-        self._outbox.add(session, [*_told(seal, decisions), encode(DATASET_SEALED, sealed, "filtering")])
-        of_round = (CandidateRow.campaign_id == seal.campaign_id, CandidateRow.round == seal.round)
-        session.execute(update(CandidateRow).where(*of_round).values(payload=None))
+    async def _try(self, dataset_id: str) -> None:
+        """A dataset that can't be sealed holds up no other: it is tried again after pauses that grow."""
+        failed = self._failed.get(dataset_id, _Failed())
+        if time.monotonic() < failed.again_at:
+            return
+        try:
+            sealed = await self._seal(dataset_id)
+        except Exception:
+            pause = _RETRY.delay(failed.attempts + 1, jitter=random.random())
+            self._failed[dataset_id] = _Failed(failed.attempts + 1, time.monotonic() + pause)
+            log.exception("sealing failed", dataset=dataset_id, attempts=failed.attempts + 1, again_in=round(pause, 1))
+            return
+        self._failed.pop(dataset_id, None)
+        self._outbox.wake()
+        log.info("sealed", dataset=dataset_id, kept=sealed.kept, candidates=sealed.candidates)
+
+    async def _seal(self, dataset_id: str) -> events_pb2.DatasetSealed:
+        """Decide, write the dataset, and tell: the artifacts first, then all that is told in one transaction."""
+        seal, decisions = await self._database.run(lambda session: _decide(session, dataset_id))
+        sealed = await self._write(seal, decisions)
+        await self._database.run(lambda session: self._tell(session, sealed, decisions))
         return sealed
 
-    def _write(self, session: Session, seal: SealRow, decisions: dict[str, Decision]) -> events_pb2.DatasetSealed:
+    async def _write(self, seal: SealRow, decisions: dict[str, Decision]) -> events_pb2.DatasetSealed:
         kept = [name for name, decision in decisions.items() if decision.kept]
-        folder = f"datasets/{seal.dataset_id}"
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "data.parquet"
-            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                for start in range(0, len(kept), _ROW_GROUP):
-                    rows = self._rows(session, kept[start : start + _ROW_GROUP])
-                    writer.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA))
-            data = self._artifacts.write(f"{folder}/data.parquet", file.read_bytes())
+            # Not in a `with`: when the service stops, a thread may still be writing.
+            writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
+            for start in range(0, len(kept), _ROW_GROUP):
+                group = kept[start : start + _ROW_GROUP]
+                payloads = await self._database.run(lambda session, wanted=group: _payloads(session, wanted))  # type: ignore[misc]
+                await asyncio.to_thread(self._write_rows, writer, payloads)
+            await asyncio.to_thread(writer.close)
+            return await asyncio.to_thread(self._store, file, seal, decisions, kept)
+
+    def _write_rows(self, writer: pq.ParquetWriter, payloads: list[bytes]) -> None:
+        writer.write_table(pa.Table.from_pylist([self._row(payload) for payload in payloads], schema=SCHEMA))
+
+    def _row(self, payload: bytes) -> dict[str, Any]:
+        scored = events_pb2.DialogueScored.FromString(payload)
+        workflow = self._workflows.get(scored.workflow)
+        return dataset_row(dialogue_from_proto(scored.dialogue), scores_from_proto(scored.scores), workflow)
+
+    def _store(
+        self, file: Path, seal: SealRow, decisions: dict[str, Decision], kept: list[str]
+    ) -> events_pb2.DatasetSealed:
+        folder = f"datasets/{seal.dataset_id}"
+        data = self._artifacts.write(f"{folder}/data.parquet", file.read_bytes())
         manifest = self._artifacts.write(f"{folder}/manifest.json", _manifest(seal, decisions, kept, data.sha256))
         return events_pb2.DatasetSealed(
             dataset_id=seal.dataset_id,
@@ -91,12 +130,28 @@ class Sealer:
             manifest=dialogue_pb2.Artifact(uri=manifest.uri, sha256=manifest.sha256),
         )
 
-    def _rows(self, session: Session, dialogue_ids: list[str]) -> Iterator[dict[str, Any]]:
-        query = select(CandidateRow.payload).where(CandidateRow.dialogue_id.in_(dialogue_ids))
-        for payload in session.scalars(query.order_by(CandidateRow.dialogue_id)):
-            scored = events_pb2.DialogueScored.FromString(payload or b"")
-            workflow = self._workflows.get(scored.workflow)
-            yield dataset_row(dialogue_from_proto(scored.dialogue), scores_from_proto(scored.scores), workflow)
+    def _tell(self, session: Session, sealed: events_pb2.DatasetSealed, decisions: dict[str, Decision]) -> None:
+        seal = session.get_one(SealRow, sealed.dataset_id, with_for_update=True)
+        if seal.sealed:
+            return  # another process of this service was faster, and wrote the same
+        seal.sealed = True
+        told = [_filtered(seal.campaign_id, seal.round, name, decision) for name, decision in decisions.items()]
+        self._outbox.add(session, [*told, encode(DATASET_SEALED, sealed, "filtering")])
+        session.execute(update(CandidateRow).where(CandidateRow.dataset_id == sealed.dataset_id).values(payload=None))
+
+    def _tell_late(self, session: Session) -> bool:
+        """Decide on dialogues that came after their round was sealed. True when there may be more."""
+        query = (
+            select(CandidateRow.dialogue_id, CandidateRow.campaign_id, CandidateRow.round)
+            .join(SealRow, (SealRow.campaign_id == CandidateRow.campaign_id) & (SealRow.round == CandidateRow.round))
+            .where(SealRow.sealed, CandidateRow.dataset_id.is_(None), CandidateRow.payload.is_not(None))
+            .limit(_ROW_GROUP)
+        )
+        late = session.execute(query).all()
+        self._outbox.add(session, [_filtered(row.campaign_id, row.round, row.dialogue_id, _LATE) for row in late])
+        names = [row.dialogue_id for row in late]
+        session.execute(update(CandidateRow).where(CandidateRow.dialogue_id.in_(names)).values(payload=None))
+        return bool(late)
 
 
 def _complete(session: Session) -> list[str]:
@@ -111,25 +166,37 @@ def _complete(session: Session) -> list[str]:
     return list(session.scalars(query))
 
 
-def round_scores(session: Session, campaign_id: str, round_: int) -> dict[str, dict[str, object]]:
-    """Scores of a round's candidates by dialogue id."""
-    query = select(CandidateRow.dialogue_id, CandidateRow.scores).where(
-        CandidateRow.campaign_id == campaign_id, CandidateRow.round == round_
-    )
+def _decide(session: Session, dataset_id: str) -> tuple[SealRow, dict[str, Decision]]:
+    """The candidates that are there now are the dataset's, once and for all, and each gets its decision."""
+    seal = session.get_one(SealRow, dataset_id, with_for_update=True)
+    taken = CandidateRow.dataset_id == dataset_id
+    if session.scalar(select(CandidateRow.dialogue_id).where(taken).limit(1)) is None:
+        of_round = (CandidateRow.campaign_id == seal.campaign_id, CandidateRow.round == seal.round)
+        session.execute(update(CandidateRow).where(*of_round).values(dataset_id=dataset_id))
+    return seal, decide(scores_of(session, taken), parse_filters(seal.filters), seal.seed)
+
+
+def scores_of(session: Session, *conditions: ColumnElement[bool]) -> dict[str, dict[str, object]]:
+    """Scores of the candidates that fulfil all conditions, by dialogue id."""
+    query = select(CandidateRow.dialogue_id, CandidateRow.scores).where(*conditions)
     return {row.dialogue_id: row.scores for row in session.execute(query)}
 
 
-def _told(seal: SealRow, decisions: dict[str, Decision]) -> Iterable[Record]:
-    for name, decision in decisions.items():
-        filtered = events_pb2.DialogueFiltered(
-            dialogue_id=name,
-            campaign_id=seal.campaign_id,
-            round=seal.round,
-            kept=decision.kept,
-            reason=decision.reason,
-            dropped_by=decision.dropped_by,
-        )
-        yield encode(DIALOGUE_FILTERED, filtered, "filtering")
+def _payloads(session: Session, dialogue_ids: list[str]) -> list[bytes]:
+    query = select(CandidateRow.payload).where(CandidateRow.dialogue_id.in_(dialogue_ids))
+    return [payload or b"" for payload in session.scalars(query.order_by(CandidateRow.dialogue_id))]
+
+
+def _filtered(campaign_id: str, round_: int, dialogue_id: str, decision: Decision) -> Record:
+    filtered = events_pb2.DialogueFiltered(
+        dialogue_id=dialogue_id,
+        campaign_id=campaign_id,
+        round=round_,
+        kept=decision.kept,
+        reason=decision.reason,
+        dropped_by=decision.dropped_by,
+    )
+    return encode(DIALOGUE_FILTERED, filtered, "filtering")
 
 
 def _manifest(seal: SealRow, decisions: dict[str, Decision], kept: list[str], data_sha256: str) -> bytes:

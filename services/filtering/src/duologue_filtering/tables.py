@@ -13,16 +13,22 @@ class Base(DeclarativeBase):
 
 
 OUTBOX = outbox_table(Base.metadata)
+UUID_LENGTH = 36
 
 
 class CandidateRow(Base):
-    """A scored training dialogue. `payload` is its DialogueScored, until the round is sealed."""
+    """A scored training dialogue.
+
+    `payload`: its DialogueScored, until it is decided on. `dataset_id`: the dataset whose candidates it is one of, from
+    the moment of sealing on; a dialogue that is decided on and in none came late.
+    """
 
     __tablename__ = "candidate"
 
-    dialogue_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    campaign_id: Mapped[str] = mapped_column(String(36), index=True)
+    dialogue_id: Mapped[str] = mapped_column(String(UUID_LENGTH), primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(String(UUID_LENGTH), index=True)
     round: Mapped[int] = mapped_column(Integer)
+    dataset_id: Mapped[str | None] = mapped_column(String(200), index=True)
     scores: Mapped[dict[str, object]] = mapped_column(JSON)
     payload: Mapped[bytes | None] = mapped_column(LargeBinary)
 
@@ -33,7 +39,7 @@ class SealRow(Base):
     __tablename__ = "seal"
 
     dataset_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    campaign_id: Mapped[str] = mapped_column(String(36), index=True)
+    campaign_id: Mapped[str] = mapped_column(String(UUID_LENGTH), index=True)
     round: Mapped[int] = mapped_column(Integer)
     candidates: Mapped[int] = mapped_column(Integer)
     filters: Mapped[str] = mapped_column(Text)

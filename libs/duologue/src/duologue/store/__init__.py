@@ -1,8 +1,8 @@
 """State in SQL and artifacts on any file system."""
 
-from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact
+from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact, check_name
 from duologue.store.database import Database
 from duologue.store.outbox import Outbox
 from duologue.store.workflows import WorkflowShelf
 
-__all__ = ["ArtifactDamaged", "ArtifactStore", "Database", "Outbox", "StoredArtifact", "WorkflowShelf"]
+__all__ = ["ArtifactDamaged", "ArtifactStore", "Database", "Outbox", "StoredArtifact", "WorkflowShelf", "check_name"]

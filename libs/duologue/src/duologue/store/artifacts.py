@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,8 @@ from pathlib import Path, PurePosixPath
 import fsspec
 
 from duologue.core.problems import InvalidInput, Problem
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,13 @@ class StoredArtifact:
 
 class ArtifactDamaged(Exception):
     """The bytes are not those that were written."""
+
+
+def check_name(field: str, name: str) -> None:
+    """Raises `InvalidInput` for the name of a dataset or an adapter that can't be the name of its folder."""
+    if not _NAME.fullmatch(name):
+        message = f'"{name}" is no name: 1 to 200 letters, digits, ".", "_" and "-", a letter or digit first'
+        raise InvalidInput([Problem(field, 0, message)])
 
 
 class ArtifactStore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from sqlalchemy import Column as SqlColumn
 from sqlalchemy.orm import Session
 
 from duologue.bus import Bus, Record
+from duologue.bus.waiting import set_within
 from duologue.store.database import Database
 
 _BATCH = 500
@@ -57,9 +57,7 @@ class Outbox:
             self._wake.clear()
             while await self._relay_batch():
                 pass
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CHECK_SECONDS):  # before 3.12 wait_for may swallow the cancellation
-                    await self._wake.wait()
+            await set_within(self._wake, _CHECK_SECONDS)
 
     async def _relay_batch(self) -> bool:
         """True when there may be more."""

@@ -247,7 +247,7 @@ class DialogueFiltered(_message.Message):
     reason: _builtins.str
     """Why it was dropped, with the figure: `subgoals_absolute is 2, at_least asks for 4`. Empty for a kept one."""
     dropped_by: _builtins.str
-    """The kind of filter that dropped it."""
+    """The kind of filter that dropped it, or `late`: it came after its round was sealed."""
     def __init__(
         self,
         *,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64uologue/v1/filtering.proto\x12\x0b\x64uologue.v1\"\x7f\n\x12SealDatasetRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x05\x12\x12\n\ncandidates\x18\x04 \x01(\x03\x12\x0f\n\x07\x66ilters\x18\x05 \x01(\t\x12\x0c\n\x04seed\x18\x06 \x01(\x03\"6\n\x13SealDatasetResponse\x12\x0f\n\x07present\x18\x01 \x01(\x03\x12\x0e\n\x06sealed\x18\x02 \x01(\x08\"Z\n\x15PreviewFiltersRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x05\x12\x0f\n\x07\x66ilters\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03\"\xb4\x01\n\x16PreviewFiltersResponse\x12\x12\n\ncandidates\x18\x01 \x01(\x03\x12\x0c\n\x04kept\x18\x02 \x01(\x03\x12\x46\n\ndropped_by\x18\x03 \x03(\x0b\x32\x32.duologue.v1.PreviewFiltersResponse.DroppedByEntry\x1a\x30\n\x0e\x44roppedByEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xbf\x01\n\x10\x46ilteringService\x12P\n\x0bSealDataset\x12\x1f.duologue.v1.SealDatasetRequest\x1a .duologue.v1.SealDatasetResponse\x12Y\n\x0ePreviewFilters\x12\".duologue.v1.PreviewFiltersRequest\x1a#.duologue.v1.PreviewFiltersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64uologue/v1/filtering.proto\x12\x0b\x64uologue.v1\"\x7f\n\x12SealDatasetRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x05\x12\x12\n\ncandidates\x18\x04 \x01(\x03\x12\x0f\n\x07\x66ilters\x18\x05 \x01(\t\x12\x0c\n\x04seed\x18\x06 \x01(\x03\"\x15\n\x13SealDatasetResponse\"Z\n\x15PreviewFiltersRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x05\x12\x0f\n\x07\x66ilters\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03\"\xb4\x01\n\x16PreviewFiltersResponse\x12\x12\n\ncandidates\x18\x01 \x01(\x03\x12\x0c\n\x04kept\x18\x02 \x01(\x03\x12\x46\n\ndropped_by\x18\x03 \x03(\x0b\x32\x32.duologue.v1.PreviewFiltersResponse.DroppedByEntry\x1a\x30\n\x0e\x44roppedByEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xbf\x01\n\x10\x46ilteringService\x12P\n\x0bSealDataset\x12\x1f.duologue.v1.SealDatasetRequest\x1a .duologue.v1.SealDatasetResponse\x12Y\n\x0ePreviewFilters\x12\".duologue.v1.PreviewFiltersRequest\x1a#.duologue.v1.PreviewFiltersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEALDATASETREQUEST']._serialized_start=44
   _globals['_SEALDATASETREQUEST']._serialized_end=171
   _globals['_SEALDATASETRESPONSE']._serialized_start=173
-  _globals['_SEALDATASETRESPONSE']._serialized_end=227
-  _globals['_PREVIEWFILTERSREQUEST']._serialized_start=229
-  _globals['_PREVIEWFILTERSREQUEST']._serialized_end=319
-  _globals['_PREVIEWFILTERSRESPONSE']._serialized_start=322
-  _globals['_PREVIEWFILTERSRESPONSE']._serialized_end=502
-  _globals['_PREVIEWFILTERSRESPONSE_DROPPEDBYENTRY']._serialized_start=454
-  _globals['_PREVIEWFILTERSRESPONSE_DROPPEDBYENTRY']._serialized_end=502
-  _globals['_FILTERINGSERVICE']._serialized_start=505
-  _globals['_FILTERINGSERVICE']._serialized_end=696
+  _globals['_SEALDATASETRESPONSE']._serialized_end=194
+  _globals['_PREVIEWFILTERSREQUEST']._serialized_start=196
+  _globals['_PREVIEWFILTERSREQUEST']._serialized_end=286
+  _globals['_PREVIEWFILTERSRESPONSE']._serialized_start=289
+  _globals['_PREVIEWFILTERSRESPONSE']._serialized_end=469
+  _globals['_PREVIEWFILTERSRESPONSE_DROPPEDBYENTRY']._serialized_start=421
+  _globals['_PREVIEWFILTERSRESPONSE_DROPPEDBYENTRY']._serialized_end=469
+  _globals['_FILTERINGSERVICE']._serialized_start=472
+  _globals['_FILTERINGSERVICE']._serialized_end=663
 # @@protoc_insertion_point(module_scope)

@@ -57,20 +57,12 @@ Global___SealDatasetRequest: _TypeAlias = SealDatasetRequest  # noqa: Y015
 class SealDatasetResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    PRESENT_FIELD_NUMBER: _builtins.int
-    SEALED_FIELD_NUMBER: _builtins.int
-    present: _builtins.int
-    """Candidates that are there already."""
-    sealed: _builtins.bool
     def __init__(
         self,
-        *,
-        present: _builtins.int = ...,
-        sealed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["present", b"present", "sealed", b"sealed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

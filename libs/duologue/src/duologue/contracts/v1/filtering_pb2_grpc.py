@@ -53,6 +53,7 @@ class FilteringServiceServicer:
 
     def SealDataset(self, request, context):
         """Asks for a round's dataset. It is sealed once `candidates` dialogues are there; asking again changes nothing.
+        A dialogue that comes after that is dropped as late.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class FilteringServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FilteringServiceAsyncStub: ...
     SealDataset: _grpc.UnaryUnaryMultiCallable[_filtering_pb2.SealDatasetRequest, _filtering_pb2.SealDatasetResponse]
-    """Asks for a round's dataset. It is sealed once `candidates` dialogues are there; asking again changes nothing."""
+    """Asks for a round's dataset. It is sealed once `candidates` dialogues are there; asking again changes nothing.
+    A dialogue that comes after that is dropped as late.
+    """
     PreviewFilters: _grpc.UnaryUnaryMultiCallable[_filtering_pb2.PreviewFiltersRequest, _filtering_pb2.PreviewFiltersResponse]
     """What other filters would keep of a round."""
 
@@ -44,7 +46,9 @@ class FilteringServiceAsyncStub(FilteringServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SealDataset: _aio.UnaryUnaryMultiCallable[_filtering_pb2.SealDatasetRequest, _filtering_pb2.SealDatasetResponse]  # type: ignore[assignment]
-    """Asks for a round's dataset. It is sealed once `candidates` dialogues are there; asking again changes nothing."""
+    """Asks for a round's dataset. It is sealed once `candidates` dialogues are there; asking again changes nothing.
+    A dialogue that comes after that is dropped as late.
+    """
     PreviewFilters: _aio.UnaryUnaryMultiCallable[_filtering_pb2.PreviewFiltersRequest, _filtering_pb2.PreviewFiltersResponse]  # type: ignore[assignment]
     """What other filters would keep of a round."""
 
@@ -57,7 +61,9 @@ class FilteringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _filtering_pb2.SealDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filtering_pb2.SealDatasetResponse, _abc.Awaitable[_filtering_pb2.SealDatasetResponse]]:
-        """Asks for a round's dataset. It is sealed once `candidates` dialogues are there; asking again changes nothing."""
+        """Asks for a round's dataset. It is sealed once `candidates` dialogues are there; asking again changes nothing.
+        A dialogue that comes after that is dropped as late.
+        """
 
     @_abc_1.abstractmethod
     def PreviewFilters(
