@@ -36,11 +36,12 @@ _NOBODY = "127.0.0.1:9"
 
 @dataclass
 class Clock:
-    """Seconds that pass when the test says so."""
+    """Seconds that pass when the test says so; no two moments are the same."""
 
     now: float = 1_800_000_000.0
 
     def __call__(self) -> float:
+        self.now += 1e-6
         return self.now
 
 
@@ -60,8 +61,9 @@ class ControlPlane:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
         self.events = CampaignEvents(self.database, self.machine, self.outbox, self.changes, self.clock)
         training = training_pb2_grpc.TrainingServiceStub(grpc.aio.insecure_channel(_NOBODY))
+        self.progress = TrainingProgress(training)
         self.rpc = CampaignRpc(
-            self.database, self.machine, self.outbox, self.changes, self.workflows, TrainingProgress(training)
+            self.database, self.machine, self.outbox, self.changes, self.workflows, self.progress, self.clock
         )
 
     def driver(self, filtering: filtering_pb2_grpc.FilteringServiceAsyncStub | None = None, **settings: Any) -> Driver:
@@ -73,6 +75,7 @@ class ControlPlane:
             self.outbox,
             self.changes,
             stub,
+            self.progress,
             Settings(**settings),
             self.clock,
         )
@@ -92,11 +95,11 @@ class ControlPlane:
         return [message for message in messages if not campaign_id or message.campaign_id == campaign_id]
 
     async def out(self, campaign_id: str) -> int:
-        """Dialogues of the present phase that were asked for and are not back."""
+        """Dialogues of the present phase that were asked for, are not back and were not given up."""
 
         def count(session: Any) -> int:
             current = session.get_one(CampaignRow, campaign_id).history[-1]
-            return int(current.issued - current.scored)
+            return int(current.issued - current.scored - len(current.lost))
 
         return await self.database.run(count)
 
@@ -132,18 +135,19 @@ async def fleeting_control_plane(folder: Path, bus: EmbeddedBus) -> AsyncIterato
 
 
 class RecordingFiltering(filtering_pb2_grpc.FilteringServiceServicer):
-    """An imitation of the filtering service that takes every order; `fails` so many first."""
+    """An imitation of the filtering service that takes every order; `fails` so many first, with `status`."""
 
     def __init__(self) -> None:
         self.orders: list[filtering_pb2.SealDatasetRequest] = []
         self.fails = 0
+        self.status = grpc.StatusCode.UNAVAILABLE
 
     async def SealDataset(  # noqa: N802
         self, request: filtering_pb2.SealDatasetRequest, context: Any
     ) -> filtering_pb2.SealDatasetResponse:
         self.orders.append(request)
         if len(self.orders) <= self.fails:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+            await context.abort(self.status, "not now")
         return filtering_pb2.SealDatasetResponse()
 
     @property

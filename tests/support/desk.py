@@ -110,7 +110,7 @@ SPEC: dict[str, Any] = {
     "concurrency": 4,
     "seed": 3,
     "training": {"min_kept": 1},
-    "evaluation": {"dialogues": 4},
+    "evaluation": {"dialogues": 20},
 }
 FILES = {
     "desk.yaml": DESK_YAML,

@@ -1,4 +1,4 @@
-"""What the clock drives: datasets are ordered until they are there, and what stays away is asked for again."""
+"""What the clock drives: datasets are ordered until they are there, and what stands still waits for a person."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import campaign_pb2 as pb
-from duologue.contracts.v1 import events_pb2, filtering_pb2_grpc
+from duologue.contracts.v1 import events_pb2, filtering_pb2_grpc, training_pb2, training_pb2_grpc
+from duologue_campaign.progress import TrainingProgress
+from duologue_campaign.tables import CampaignRow
 from tests.support.campaign_world import World
 from tests.support.control_plane import ControlPlane, RecordingFiltering
 from tests.support.desk import played
 from tests.support.eventually import eventually
 from tests.support.grpc_server import serving
-
-
-@pytest.fixture
-def filtering() -> RecordingFiltering:
-    return RecordingFiltering()
-
-
-@pytest.fixture
-async def stub(filtering: RecordingFiltering) -> AsyncIterator[filtering_pb2_grpc.FilteringServiceStub]:
-    register = filtering_pb2_grpc.add_FilteringServiceServicer_to_server
-    async with serving(register, filtering) as address, grpc.aio.insecure_channel(address) as channel:
-        yield filtering_pb2_grpc.FilteringServiceStub(channel)
 
 
 @contextlib.asynccontextmanager
@@ -50,14 +41,6 @@ async def soon(plane: ControlPlane, claim: Callable[[], Awaitable[Any]], what: s
         return await claim()
 
     await eventually(told, what)
-
-
-async def phase(plane: ControlPlane, campaign_id: str) -> int:
-    return (await plane.campaign(campaign_id)).history[-1].phase
-
-
-async def count(plane: ControlPlane) -> int:
-    return len(await plane.asked(events_pb2.DialogueRequested))
 
 
 async def test_a_round_whose_dialogues_are_all_there_is_ordered_to_be_sealed(
@@ -121,105 +104,124 @@ async def test_a_paused_campaign_orders_nothing(
         await soon(plane, both, "the resumed campaign's order came too")
 
 
-async def test_dialogues_that_stay_away_are_asked_for_again_and_only_those(plane: ControlPlane) -> None:
-    campaign_id = await plane.create(dialogues=4)
-    requests = await plane.asked(events_pb2.DialogueRequested)
-    await plane.events.scored(played(requests[1]))
-    async with driving(plane, reissue_seconds=600, reissues=1):
+async def stands(plane: ControlPlane, campaign_id: str) -> tuple[int, str]:
+    campaign = await plane.campaign(campaign_id)
+    return campaign.state, campaign.reason
+
+
+async def test_a_dataset_that_does_not_come_pauses_the_campaign_and_is_ordered_again_after_it(
+    plane: ControlPlane, filtering: RecordingFiltering, stub: filtering_pb2_grpc.FilteringServiceStub
+) -> None:
+    campaign_id = await plane.create(dialogues=1)
+    await plane.events.scored(played((await plane.asked(events_pb2.DialogueRequested))[0]))
+    driver = plane.driver(stub, reissue_seconds=600, reissues=1)
+    for _ in range(2):
+        assert (await stands(plane, campaign_id))[0] == pb.CAMPAIGN_STATE_RUNNING
         plane.clock.now += 601
-
-        async def reissued() -> bool:
-            return await count(plane) > 4
-
-        await soon(plane, reissued, "the missing ones were asked for again")
-    again = (await plane.asked(events_pb2.DialogueRequested))[4:]
-    assert again == [requests[0], requests[2], requests[3]]
-    assert (await plane.campaign(campaign_id)).state == pb.CAMPAIGN_STATE_RUNNING
-
-
-async def test_while_dialogues_come_back_none_is_asked_for_again(plane: ControlPlane) -> None:
-    campaign_id = await plane.create(dialogues=4)
-    requests = await plane.asked(events_pb2.DialogueRequested)
-    driver = plane.driver(reissue_seconds=600)
-    for request in requests[:3]:
-        plane.clock.now += 599
-        await plane.events.scored(played(request))
-        assert not await plane.database.run(driver._reissue)
-    assert await count(plane) == 4
-    assert (await plane.campaign(campaign_id)).history[0].scored == 3
+        await driver.look()
+    state, reason = await stands(plane, campaign_id)
+    assert state == pb.CAMPAIGN_STATE_PAUSED
+    assert reason.startswith("round 1 stands still: filtering does not answer with the dataset. ")
+    ordered = len(filtering.orders)
+    await driver.look()
+    assert len(filtering.orders) == ordered
+    await plane.rpc.ResumeCampaign(pb.ResumeCampaignRequest(campaign=campaign_id), None)
+    await driver.look()
+    assert len(filtering.orders) == ordered + 1
+    assert await stands(plane, campaign_id) == (pb.CAMPAIGN_STATE_RUNNING, "")
 
 
-async def test_a_pause_is_no_standstill(plane: ControlPlane) -> None:
-    campaign_id = await plane.create(dialogues=4, concurrency=2)
-    driver = plane.driver(reissue_seconds=600)
-    await plane.rpc.PauseCampaign(pb.PauseCampaignRequest(campaign=campaign_id), None)
+@pytest.mark.parametrize("status", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION])
+async def test_an_order_that_filtering_refuses_for_good_pauses_the_campaign_with_its_words(
+    plane: ControlPlane,
+    filtering: RecordingFiltering,
+    stub: filtering_pb2_grpc.FilteringServiceStub,
+    status: grpc.StatusCode,
+) -> None:
+    filtering.fails, filtering.status = 1, status
+    campaign_id = await plane.create(dialogues=1)
+    await plane.events.scored(played((await plane.asked(events_pb2.DialogueRequested))[0]))
+    await plane.driver(stub).look()
+    name = f"desk-r1-{campaign_id[:8]}"
+    assert await stands(plane, campaign_id) == (
+        pb.CAMPAIGN_STATE_PAUSED,
+        f"filtering refuses dataset {name}: not now",
+    )
+
+
+async def test_a_training_that_neither_gets_on_nor_ends_pauses_the_campaign_and_is_ordered_again_after_it(
+    plane: ControlPlane,
+) -> None:
+    campaign_id = await plane.create(dialogues=1)
+    world = World(plane, campaign_id)
+    await world.run(lambda campaign: campaign.history[-1].phase == pb.ROUND_PHASE_TRAINING)
+    driver = plane.driver(reissue_seconds=600, reissues=0)
+    plane.clock.now += 601
+    await driver.look()
+    state, reason = await stands(plane, campaign_id)
+    assert state == pb.CAMPAIGN_STATE_PAUSED
+    assert reason.startswith("round 1 stands still: the training neither gets on nor ends. See why with `duologue dlq")
+    await plane.rpc.ResumeCampaign(pb.ResumeCampaignRequest(campaign=campaign_id), None)
+    first, second = await plane.asked(events_pb2.TrainingRequested)
+    assert first == second
+    assert (await world.run()).state == pb.CAMPAIGN_STATE_COMPLETED
+
+
+async def test_a_training_that_gets_on_does_not_stand_still(plane: ControlPlane) -> None:
+    training = StepwiseTraining()
+    register = training_pb2_grpc.add_TrainingServiceServicer_to_server
+    campaign_id = await plane.create(dialogues=1)
+    await World(plane, campaign_id).run(lambda campaign: campaign.history[-1].phase == pb.ROUND_PHASE_TRAINING)
+    async with serving(register, training) as address, grpc.aio.insecure_channel(address) as channel:
+        plane.progress = TrainingProgress(training_pb2_grpc.TrainingServiceStub(channel))
+        driver = plane.driver(reissue_seconds=600, reissues=0)
+        for _ in range(3):
+            training.step += 1
+            plane.clock.now += 601
+            await driver.look()
+            assert (await stands(plane, campaign_id))[0] == pb.CAMPAIGN_STATE_RUNNING
+        plane.clock.now += 601
+        await driver.look()
+        assert (await stands(plane, campaign_id))[0] == pb.CAMPAIGN_STATE_PAUSED
+
+
+async def test_a_campaign_that_can_not_be_read_is_paused_with_the_error_and_the_others_go_on(
+    plane: ControlPlane, filtering: RecordingFiltering, stub: filtering_pb2_grpc.FilteringServiceStub
+) -> None:
+    broken, sound = [await plane.create(dialogues=1) for _ in range(2)]
     for request in await plane.asked(events_pb2.DialogueRequested):
         await plane.events.scored(played(request))
-    plane.clock.now += 10_000
-    await plane.rpc.ResumeCampaign(pb.ResumeCampaignRequest(campaign=campaign_id), None)
-    assert await count(plane) == 4
-    assert not await plane.database.run(driver._reissue)
+
+    def break_it(session: Session) -> None:
+        session.get_one(CampaignRow, broken).spec = {"name": "old.yaml", "text": "campaign: desk"}
+
+    await plane.database.run(break_it)
+    plane.specs._kept.clear()  # as after a start of the service
+    await plane.driver(stub).look()
+    assert {order.campaign_id for order in filtering.orders} == {sound}
+    state, reason = await stands(plane, broken)
+    assert state == pb.CAMPAIGN_STATE_PAUSED
+    assert reason.startswith("InvalidInput: old.yaml:1: ")
+
+
+async def test_a_budget_of_time_that_is_spent_while_nothing_comes_ends_the_campaign(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(dialogues=4, budget={"seconds": 100})
+    driver = plane.driver(reissue_seconds=600, reissues=2)
     plane.clock.now += 601
-    assert await plane.database.run(driver._reissue)
-
-
-async def test_time_in_which_the_service_was_down_is_no_standstill(plane: ControlPlane) -> None:
-    await plane.create()
-    plane.clock.now += 10_000
-    driver = plane.driver(reissue_seconds=600)
-    assert not await plane.database.run(driver._reissue)
-    plane.clock.now += 601
-    assert await plane.database.run(driver._reissue)
-
-
-async def test_after_enough_tries_the_round_goes_on_with_what_is_there(plane: ControlPlane) -> None:
-    campaign_id = await plane.create(dialogues=4)
-    requests = await plane.asked(events_pb2.DialogueRequested)
-    await plane.events.scored(played(requests[0]))
-    async with driving(plane, reissue_seconds=600, reissues=2):
-
-        async def went_on() -> bool:
-            plane.clock.now += 601
-            return await phase(plane, campaign_id) == pb.ROUND_PHASE_SEALING
-
-        await soon(plane, went_on, "the round went on")
+    await driver.look()
     campaign = await plane.campaign(campaign_id)
-    assert await count(plane) == 4 + 2 * 3
-    assert campaign.history[0].candidates == 1
-    assert campaign.reason == "round 1 goes on without 3 dialogues: see `duologue dlq list`"
-    # one that comes after all is in the books, but no part of the round's figures
-    await plane.events.scored(played(requests[1]))
-    late = await plane.campaign(campaign_id)
-    assert (late.history[0].candidates, late.prompt_tokens) == (1, campaign.prompt_tokens + 70)
+    assert campaign.state == pb.CAMPAIGN_STATE_COMPLETED
+    assert campaign.reason.startswith("budget spent: 601 of 100 seconds")
+    assert len(await plane.asked(events_pb2.DialogueRequested)) == 4
 
 
-async def test_when_none_comes_back_the_campaign_fails(plane: ControlPlane) -> None:
-    campaign_id = await plane.create(dialogues=4)
-    async with driving(plane, reissue_seconds=600, reissues=0):
+class StepwiseTraining(training_pb2_grpc.TrainingServiceServicer):
+    """An imitation of the training service with one training, at `step`."""
 
-        async def failed() -> bool:
-            plane.clock.now += 601
-            return (await plane.campaign(campaign_id)).state == pb.CAMPAIGN_STATE_FAILED
+    step = 0
 
-        await soon(plane, failed, "the campaign failed")
-    campaign = await plane.campaign(campaign_id)
-    assert campaign.reason == "none of the 4 dialogues of round 1 came back"
-    assert campaign.finished_at
-
-
-async def test_evaluation_goes_on_with_the_pairs_that_are_complete(plane: ControlPlane) -> None:
-    campaign_id = await plane.create(dialogues=2, concurrency=8)
-    world = World(plane, campaign_id)
-    await world.run(lambda campaign: campaign.history[-1].phase == pb.ROUND_PHASE_EVALUATING)
-    await world.look()
-    for event in world.pending[:5]:
-        await world.tell(event)
-    async with driving(plane, reissue_seconds=600, reissues=0):
-
-        async def over() -> bool:
-            plane.clock.now += 601
-            return bool((await plane.campaign(campaign_id)).finished_at)
-
-        await soon(plane, over, "the campaign ended")
-    (round_,) = (await plane.campaign(campaign_id)).history
-    assert {item.pairs for item in round_.evaluation.comparisons} == {2}
+    async def ListTrainings(  # noqa: N802
+        self, request: training_pb2.ListTrainingsRequest, context: Any
+    ) -> training_pb2.ListTrainingsResponse:
+        progress = training_pb2.TrainingProgress(training_id="another", stage="training", step=self.step, steps=9)
+        return training_pb2.ListTrainingsResponse(trainings=[progress])

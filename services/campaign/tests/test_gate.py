@@ -10,7 +10,7 @@ import pytest
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.core.campaign import Gate
-from duologue_campaign.gate import evaluate
+from duologue_campaign.gate import MIN_PAIRS, evaluate
 
 Pair = tuple[dict[str, float], dict[str, float]]
 
@@ -93,8 +93,27 @@ def test_without_guards_none_is_asked() -> None:
     assert judged(found, guards=()).released
 
 
-def test_a_guard_that_was_not_measured_does_not_refuse() -> None:
-    assert judged(pairs(0.3), guards=("character_agent",)).released
+def test_a_guard_that_was_not_measured_refuses_by_its_name() -> None:
+    evaluation = judged(pairs(0.3), guards=("success", "character_agent"))
+    assert not evaluation.released
+    assert evaluation.reason == "character_agent was measured on no pair of dialogues"
+
+
+def test_a_guard_that_was_measured_on_few_pairs_refuses() -> None:
+    found = pairs(0.3)
+    for _, candidate in found[MIN_PAIRS - 1 :]:
+        del candidate["success"]
+    evaluation = judged(found)
+    assert not evaluation.released
+    assert evaluation.reason == "success was measured on 19 pairs of dialogues, a release needs 20"
+
+
+@pytest.mark.parametrize(("count", "released"), [(MIN_PAIRS - 1, False), (MIN_PAIRS, True)])
+def test_a_few_pairs_that_all_agree_show_nothing(count: int, released: bool) -> None:
+    found = [({"subgoals_relative": 0.25}, {"subgoals_relative": 0.75})] * count
+    evaluation = judged(found, guards=())
+    assert evaluation.released is released
+    assert f"{count} pairs" in evaluation.reason
 
 
 @pytest.mark.parametrize("found", [[], [({"words": 1.0}, {"words": 2.0})], [({"subgoals_relative": 0.1}, {})]])

@@ -13,3 +13,25 @@ FOLDER = Path(duologue_campaign.__file__).parent / "migrations"
 
 def test_migrations_up_and_down_equal_the_declared_tables(tmp_path: Path) -> None:
     Migrations(FOLDER, tmp_path / "campaign.db").check_up_and_down(Base.metadata)
+
+
+def test_what_was_there_before_dialogues_could_be_lost_is_kept(tmp_path: Path) -> None:
+    migrations = Migrations(FOLDER, tmp_path / "campaign.db")
+    migrations.upgrade("0001")
+    migrations.execute(
+        "INSERT INTO campaign VALUES ('c', 'desk', 'r', 'running', '', 'v', '{}', '{}', '', 0, 0, 0, 1, NULL)"
+    )
+    migrations.execute(
+        "INSERT INTO round VALUES "
+        "('c', 1, 'evaluating', 1, 1, 2, 2, 1, 0, 1, 1, 0, '{}', '{}', '{}', NULL, 'd', 'a', 'so far')"
+    )
+    migrations.execute(
+        "INSERT INTO dialogue VALUES "
+        "('t', 'c', 1, 'training', 0, '{}', 'pending', '', x'00', 1), "
+        "('e', 'c', 1, 'evaluation', 0, '{}', 'pending', '', x'00', 1)"
+    )
+    migrations.upgrade()
+    decisions = migrations.execute("SELECT id, decision FROM dialogue ORDER BY id")
+    assert decisions == [("e", "evaluation"), ("t", "pending")]
+    assert migrations.execute("SELECT outcome, lost, standstills, note FROM round") == [("so far", "[]", 0, "")]
+    migrations.downgrade()

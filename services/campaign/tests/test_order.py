@@ -17,7 +17,7 @@ from tests.support.campaign_world import World, without_times
 from tests.support.control_plane import ControlPlane, fleeting_control_plane
 from tests.support.desk import dialogue, played, scored
 
-SPEC = {"dialogues": 5, "concurrency": 3, "rounds": 2, "evaluation": {"dialogues": 2}}
+SPEC = {"dialogues": 5, "concurrency": 3, "rounds": 2, "evaluation": {"dialogues": 20}}
 
 
 async def play(folder: Path, draw: st.DataObject | None) -> tuple[campaign_pb2.Campaign, list[str]]:
@@ -73,7 +73,7 @@ def test_in_whatever_order_and_however_often_events_come_the_campaign_ends_the_s
 def test_a_campaign_in_order_releases_twice(in_order: tuple[campaign_pb2.Campaign, list[str]]) -> None:
     campaign, asked = in_order
     assert campaign.state == campaign_pb2.CAMPAIGN_STATE_COMPLETED
-    assert len(asked) == 2 * (5 + 4 + 1 + 1)
+    assert len(asked) == 2 * (5 + 40 + 1 + 1)
 
 
 async def test_a_decision_that_overtakes_its_dialogue_waits_for_it(plane: ControlPlane) -> None:

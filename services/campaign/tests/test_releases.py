@@ -11,6 +11,7 @@ from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.runtime.errors import NotFound, NotPossible
 from duologue_campaign.tables import AdapterRow
+from tests.support.campaign_world import World
 from tests.support.control_plane import ControlPlane
 
 
@@ -127,6 +128,60 @@ async def test_promoting_what_answers_already_tells_nobody(plane: ControlPlane) 
 async def test_a_refused_adapter_may_be_promoted_by_a_person(plane: ControlPlane) -> None:
     await trained(plane, "a", state="refused")
     assert (await promote(plane, "a")).state == "released"
+
+
+async def evaluated(plane: ControlPlane) -> tuple[World, str]:
+    """A campaign that evaluates its adapter, and the adapter's id."""
+    world = World(plane, await plane.create())
+    campaign = await world.run(lambda campaign: campaign.history[-1].phase == pb.ROUND_PHASE_EVALUATING)
+    return world, campaign.history[-1].adapter_id
+
+
+async def test_what_was_compared_with_another_than_answers_now_is_refused_and_says_so(plane: ControlPlane) -> None:
+    await trained(plane, "a")
+    world, adapter_id = await evaluated(plane)
+    await promote(plane, "a")
+    campaign = await world.run()
+    evaluation = campaign.history[0].evaluation
+    assert campaign.state == pb.CAMPAIGN_STATE_COMPLETED
+    assert not evaluation.released
+    assert evaluation.reason.startswith(
+        "a answers now, the pairs compare with the base model: subgoals_relative gains "
+    )
+    assert f"`duologue adapter promote {adapter_id}`" in evaluation.reason
+    assert await states(plane) == {"a": "released", adapter_id: "refused"}
+    assert await told(plane) == [("a", "promote")]
+    assert (await promote(plane, adapter_id)).state == "released"
+
+
+async def test_of_two_campaigns_of_one_agent_only_the_first_to_win_releases(plane: ControlPlane) -> None:
+    first, first_id = await evaluated(plane)
+    second, second_id = await evaluated(plane)
+    await second.run()
+    campaign = await first.run()
+    assert campaign.history[0].outcome.startswith(f"{second_id} answers now, ")
+    assert await states(plane) == {first_id: "refused", second_id: "released"}
+    assert await told(plane) == [(second_id, "gate")]
+
+
+async def test_an_adapter_that_is_promoted_while_it_is_evaluated_stays_released(plane: ControlPlane) -> None:
+    world, adapter_id = await evaluated(plane)
+    world.measure = lambda request: {"subgoals_relative": 0.5}
+    await promote(plane, adapter_id)
+    campaign = await world.run()
+    assert campaign.history[0].outcome.startswith("promoted by hand while it was evaluated; the gate saw: the gain of ")
+    assert await states(plane) == {adapter_id: "released"}
+    assert await told(plane) == [(adapter_id, "promote")]
+
+
+async def test_a_release_that_was_rolled_back_meanwhile_leaves_the_comparison_as_it_was(plane: ControlPlane) -> None:
+    await trained(plane, "a")
+    world, adapter_id = await evaluated(plane)
+    await promote(plane, "a")
+    await roll_back(plane)
+    campaign = await world.run()
+    assert campaign.history[0].evaluation.released
+    assert await states(plane) == {"a": "retired", adapter_id: "released"}
 
 
 @pytest.mark.parametrize("state", ["training", "failed"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import IntegrityError
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import campaign_pb2_grpc, dialogue_pb2
@@ -25,6 +27,19 @@ async def service(plane: ControlPlane) -> AsyncIterator[Service]:
     register = campaign_pb2_grpc.add_CampaignServiceServicer_to_server
     async with serving(register, plane.rpc) as address, grpc.aio.insecure_channel(address) as channel:
         yield Service(channel)
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """The SQL that is run."""
+    found: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield found
+    event.remove(Engine, "before_cursor_execute", note)
 
 
 async def create(service: Service, request_id: str = "", **changes: Any) -> pb.Campaign:
@@ -51,6 +66,7 @@ async def test_a_campaign_that_is_created_runs_and_can_be_found_by_id_prefix_and
     for name in (created.id, created.id[:8], "desk"):
         found = (await service.GetCampaign(pb.GetCampaignRequest(campaign=name))).campaign
         assert found.id == created.id
+    created.ClearField("spec_yaml")  # only for who asks for one campaign
     assert await campaigns(service) == [created]
 
 
@@ -79,6 +95,30 @@ async def test_the_same_request_twice_is_one_campaign(service: Service) -> None:
 async def test_the_same_request_many_times_at_once_is_one_campaign(service: Service) -> None:
     created = await asyncio.gather(*(create(service, "request-1") for _ in range(8)))
     assert len({campaign.id for campaign in created}) == 1
+
+
+async def test_the_same_request_from_two_at_once_is_answered_with_the_first_s_campaign(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL has it: both look, both find nothing, and the second to write breaks the unique key."""
+    run = plane.database.run
+
+    async def overtaken(work: Any) -> Any:
+        monkeypatch.setattr(plane.database, "run", run)
+        await plane.create("request-1")
+        raise IntegrityError("INSERT", {}, Exception("unique"))
+
+    monkeypatch.setattr(plane.database, "run", overtaken)
+    answered = await plane.create("request-1")
+    listed = await plane.rpc.ListCampaigns(pb.ListCampaignsRequest(), None)
+    assert [campaign.id for campaign in listed.campaigns] == [answered]
+
+
+async def test_a_request_id_that_is_too_long_is_refused(service: Service) -> None:
+    assert await refused(create(service, "r" * 65), INVALID) == (
+        "request_id: has 65 characters\n    Give 64 at most, as a UUID has."
+    )
+    assert await campaigns(service) == []
 
 
 @pytest.mark.parametrize(
@@ -174,7 +214,7 @@ async def test_a_page_that_can_not_be_is_refused(service: Service, request_: dic
 async def test_dialogues_are_listed_by_round_split_and_decision_without_their_turns(
     service: Service, plane: ControlPlane
 ) -> None:
-    await World(plane, (await create(service, rounds=2)).id).run()
+    await World(plane, (await create(service, rounds=2, evaluation={"dialogues": 4})).id).run()
 
     async def listed(**request: Any) -> list[pb.DialogueRecord]:
         response = await service.ListDialogues(pb.ListDialoguesRequest(campaign="desk", **request))
@@ -190,6 +230,8 @@ async def test_dialogues_are_listed_by_round_split_and_decision_without_their_tu
     kept = await listed(decision="kept")
     assert [record.dialogue.index for record in kept] == [0, 2, 4] * 2
     assert {record.reason for record in await listed(decision="dropped")} == {"odd"}
+    assert await listed(decision="pending") == []
+    assert await listed(decision="evaluation") == await listed(split=dialogue_pb2.SPLIT_EVALUATION)
     page = await service.ListDialogues(pb.ListDialoguesRequest(campaign="desk", page_size=20))
     rest = await service.ListDialogues(
         pb.ListDialoguesRequest(campaign="desk", page_size=20, page_token=page.next_page_token)
@@ -204,8 +246,9 @@ async def test_a_dialogue_is_shown_whole_with_its_decision(service: Service, pla
         shown = await service.GetDialogue(pb.GetDialogueRequest(dialogue=record.dialogue.id[:13]))
         assert shown.record.dialogue.turns
         assert shown.workflow.id == record.dialogue.provenance.workflow_id
-        is_training = record.dialogue.split == dialogue_pb2.SPLIT_TRAINING
-        assert shown.record.decision == (record.decision if is_training else "evaluation")
+        assert shown.record.decision == record.decision
+    evaluated = [record for record in records if record.dialogue.split == dialogue_pb2.SPLIT_EVALUATION]
+    assert {record.decision for record in evaluated} == {"evaluation"}
 
 
 async def test_datasets_and_adapters_are_listed_and_shown(service: Service, plane: ControlPlane) -> None:
@@ -249,8 +292,11 @@ async def test_watching_shows_every_phase_and_stops_when_the_campaign_is_over(
         await began.wait()
         await world.run()
         await watcher
+    over = await plane.campaign(campaign.id)
+    for it in (campaign, over):
+        it.ClearField("spec_yaml")
     assert seen[0].campaign == campaign
-    assert seen[-1].campaign == await plane.campaign(campaign.id)
+    assert seen[-1].campaign == over
     assert seen[-1].campaign.finished_at
     latest = [response.latest.dialogue.id for response in seen if response.HasField("latest")]
     assert latest
@@ -263,3 +309,16 @@ async def test_watching_what_is_over_shows_it_once(service: Service, plane: Cont
     await World(plane, campaign.id).run()
     responses = [response async for response in service.WatchCampaign(pb.WatchCampaignRequest(campaign="desk"))]
     assert len(responses) == 1
+
+
+async def test_neither_a_list_nor_a_watcher_reads_the_spec_and_its_files(
+    service: Service, plane: ControlPlane, statements: list[str]
+) -> None:
+    campaign = await create(service, dialogues=2)
+    await World(plane, campaign.id).run()
+    statements.clear()
+    assert await campaigns(service)
+    assert [response async for response in service.WatchCampaign(pb.WatchCampaignRequest(campaign=campaign.id))]
+    read = [statement for statement in statements if "FROM campaign" in statement]
+    assert read
+    assert not any("campaign.files" in statement or "campaign.spec," in statement for statement in read)

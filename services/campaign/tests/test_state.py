@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from duologue.bus import Poison
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
-from tests.support.campaign_world import World
+from tests.support.campaign_world import World, without_times
 from tests.support.control_plane import ControlPlane
+from tests.support.desk import played
 
 
 def phase(campaign: pb.Campaign) -> str:
@@ -35,7 +37,7 @@ async def test_a_campaign_goes_through_all_phases_to_a_release(plane: ControlPla
     assert (round_.candidates, round_.kept, round_.dropped, dict(round_.dropped_by)) == (6, 3, 3, {"at_most": 3})
     assert round_.evaluation.released
     assert round_.outcome == round_.evaluation.reason
-    assert {item.pairs for item in round_.evaluation.comparisons} == {4}
+    assert {item.pairs for item in round_.evaluation.comparisons} == {20}
     assert round_.means["words"] == (0 + 1 + 2 + 3 + 4 + 5) / 6
 
 
@@ -98,7 +100,7 @@ async def test_never_more_than_the_concurrency_is_out(plane: ControlPlane) -> No
         await world.tell(world.pending.pop())
     assert largest == 3
     requests = await plane.asked(events_pb2.DialogueRequested)
-    assert len({request.dialogue_id for request in requests}) == len(requests) == 11 + 8
+    assert len({request.dialogue_id for request in requests}) == len(requests) == 11 + 40
 
 
 async def test_evaluation_asks_for_pairs_of_the_released_and_the_new_adapter(plane: ControlPlane) -> None:
@@ -114,7 +116,7 @@ async def test_evaluation_asks_for_pairs_of_the_released_and_the_new_adapter(pla
         for round_ in (1, 2)
     }
     first, second = (f"desk-r{number}-{campaign_id[:8]}" for number in (1, 2))
-    assert arms == {1: ["", first] * 4, 2: [first, second] * 4}
+    assert arms == {1: ["", first] * 20, 2: [first, second] * 20}
     training = {request.adapter.id for request in requests if request.round == 2 and not request.index % 2}
     assert first in training  # the second round is played by the adapter of the first
 
@@ -168,15 +170,106 @@ async def test_a_spent_token_budget_asks_for_no_more_dialogues_and_begins_no_rou
     assert campaign.history[0].candidates == 5
 
 
-async def test_a_spent_time_budget_ends_the_campaign_after_its_round(plane: ControlPlane) -> None:
+async def test_a_spent_time_budget_ends_the_campaign_after_its_comparison(plane: ControlPlane) -> None:
     campaign_id = await plane.create(rounds=3, budget={"seconds": 100})
     world = World(plane, campaign_id)
-    campaign = await plane.campaign(campaign_id)
-    await world.run(lambda campaign: phase(campaign) == "evaluating")
-    plane.clock.now += 10**9
+    campaign = await world.run(lambda campaign: phase(campaign) == "evaluating")
+    plane.clock.now += 99
+    assert state(campaign) == "running"
+    plane.clock.now += 2
     campaign = await world.run()
     assert (state(campaign), len(campaign.history)) == ("completed", 1)
-    assert campaign.reason.endswith(" of 100 seconds")
+    assert campaign.reason == "budget spent: 101 of 100 seconds"
+    assert campaign.history[0].evaluation.released
+
+
+async def test_a_budget_that_lasts_allows_all_rounds(plane: ControlPlane) -> None:
+    campaign = await World(plane, await plane.create(rounds=2, budget={"seconds": 100})).run()
+    assert (state(campaign), len(campaign.history), campaign.reason) == ("completed", 2, "")
+
+
+@pytest.mark.parametrize(
+    ("begun", "outcome"), [("sealing", "budget spent: "), ("training", "not evaluated, budget spent: ")]
+)
+async def test_what_is_spent_before_a_phase_is_not_begun(plane: ControlPlane, begun: str, outcome: str) -> None:
+    campaign_id = await plane.create(rounds=3, budget={"seconds": 100})
+    world = World(plane, campaign_id)
+    await world.run(lambda campaign: phase(campaign) == begun)
+    plane.clock.now += 101
+    campaign = await world.run()
+    assert (state(campaign), len(campaign.history)) == ("completed", 1)
+    assert campaign.history[0].outcome.startswith(outcome)
+    assert len(await plane.asked(events_pb2.TrainingRequested)) == (begun == "training")
+    requests = await plane.asked(events_pb2.DialogueRequested)
+    assert {request.split for request in requests} == {dialogue_pb2.SPLIT_TRAINING}
+
+
+async def test_a_budget_that_is_spent_before_anything_is_asked_for_completes_the_campaign(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(rounds=2, budget={"seconds": 1e-9})
+    campaign = await plane.campaign(campaign_id)
+    assert (state(campaign), phase(campaign), len(campaign.history)) == ("completed", "done", 1)
+    assert campaign.history[0].outcome.startswith("budget spent: ")
+    assert await plane.asked(events_pb2.DialogueRequested) == []
+
+
+async def test_a_scored_dialogue_that_comes_twice_costs_once(plane: ControlPlane) -> None:
+    campaign_id = await plane.create()
+    request = (await plane.asked(events_pb2.DialogueRequested))[0]
+    await plane.events.scored(played(request))
+    before = await plane.campaign(campaign_id)
+    await plane.events.scored(played(request))
+    assert without_times(await plane.campaign(campaign_id)) == without_times(before)
+
+
+async def test_a_round_that_keeps_nothing_new_does_not_train_again_on_the_same(plane: ControlPlane) -> None:
+    world = World(plane, await plane.create(rounds=2))
+    await world.run(lambda campaign: len(campaign.history) == 2)
+    world.keep = lambda index: False
+    campaign = await world.run()
+    assert (state(campaign), campaign.history[1].outcome) == ("completed", "nothing new was kept")
+    (request,) = await plane.asked(events_pb2.TrainingRequested)
+    assert request.round == 1
+
+
+async def test_a_dialogue_that_comes_after_its_round_was_sealed_is_shown_as_dropped(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(dialogues=2)
+    first, late = await plane.asked(events_pb2.DialogueRequested)
+    await plane.events.scored(played(first))
+    driver = plane.driver(reissue_seconds=600, reissues=0)
+    plane.clock.now += 601
+    await driver.look()
+    await plane.events.scored(played(late))
+    await plane.events.filtered(
+        events_pb2.DialogueFiltered(
+            dialogue_id=late.dialogue_id,
+            campaign_id=campaign_id,
+            round=1,
+            dropped_by="late",
+            reason="came after its round was sealed",
+        )
+    )
+    (round_,) = (await plane.campaign(campaign_id)).history
+    assert (round_.dropped, dict(round_.dropped_by)) == (1, {"late": 1})
+    record = (await plane.rpc.GetDialogue(pb.GetDialogueRequest(dialogue=late.dialogue_id), None)).record
+    assert (record.decision, record.reason) == ("dropped", "came after its round was sealed")
+
+
+@pytest.mark.parametrize("round_", [0, 2])
+async def test_a_decision_on_a_round_that_is_not_there_is_poison(plane: ControlPlane, round_: int) -> None:
+    campaign_id = await plane.create()
+    request = (await plane.asked(events_pb2.DialogueRequested))[0]
+    await plane.events.scored(played(request))
+    with pytest.raises(Poison, match=f"round {round_} of campaign {campaign_id}, which has 1"):
+        await plane.events.filtered(
+            events_pb2.DialogueFiltered(
+                dialogue_id=request.dialogue_id, campaign_id=campaign_id, round=round_, kept=True
+            )
+        )
+    with pytest.raises(Poison, match=f"round {round_} of campaign {campaign_id}"):
+        await plane.events.sealed(
+            events_pb2.DatasetSealed(dataset_id="x", campaign_id=campaign_id, round=round_, kept=1)
+        )
+    assert (await plane.campaign(campaign_id)).history[0].kept == 0
 
 
 async def test_events_of_a_campaign_that_is_not_known_change_nothing(plane: ControlPlane) -> None:

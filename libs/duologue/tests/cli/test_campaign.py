@@ -76,7 +76,7 @@ async def test_a_campaign_that_is_over_is_shown_with_all_that_came_of_it(plane: 
         "kept 3 of 6 (50%); dropped by at_most: 3",
         f"dataset desk-r1-{world.campaign_id[:8]}",
         "against the base model, held out, 95% intervals",
-        "released: subgoals_relative gains +0.500 [+0.500, +0.500] over 4 pairs",
+        "released: subgoals_relative gains +0.500 [+0.500, +0.500] over 20 pairs",
         "510 tokens (90 written)",
     ):
         assert said in done.out
@@ -203,7 +203,7 @@ async def test_lists_fit_on_eighty_columns_with_their_reasons(
 async def test_dialogues_are_listed_by_decision_and_split(plane: ControlPlane) -> None:
     await World(plane, await plane.create()).run()
     everything = (await duologue_beside("dialogue", "list", "desk", "--json")).json["dialogues"]
-    assert len(everything) == 14
+    assert len(everything) == 6 + 40
     kept = (await duologue_beside("dialogue", "list", "desk", "--decision", "kept", "--json")).json["dialogues"]
     assert [item["dialogue"]["index"] for item in kept] == [0, 2, 4]
     held_out = await duologue_beside("dialogue", "list", "desk", "--split", "evaluation", "--json")

@@ -88,8 +88,12 @@ def test_a_service_that_stays_away_is_given_up_with_what_to_do(monkeypatch: pyte
             campaign(wanted=8, scored=2, means={"ended": 0.25}, phase=pb.ROUND_PHASE_EVALUATING, remaining_seconds=6.0),
             "round 1: evaluating 2 of 8 dialogues, 60 a minute, about 6 s left, 0 tokens",
         ),
+        (
+            campaign(wanted=9, scored=2, lost=3, phase=pb.ROUND_PHASE_GENERATING, remaining_seconds=4.0),
+            "round 1: generating 2 of 9 dialogues, 3 lost, 60 a minute, about 4 s left, 0 tokens",
+        ),
     ],
-    ids=["generating", "sealing", "evaluating"],
+    ids=["generating", "sealing", "evaluating", "lost"],
 )
 def test_yield_and_speed_are_told_as_far_as_they_are_known(
     message: pb.Campaign, said: str, capsys: pytest.CaptureFixture[str]
@@ -97,3 +101,11 @@ def test_yield_and_speed_are_told_as_far_as_they_are_known(
     service: Any = ScriptedCampaigns([message, OVER])
     watch_campaign(service, "desk")
     assert said in capsys.readouterr().out
+
+
+def test_a_campaign_that_is_paused_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    paused = campaign(wanted=4)
+    paused.state, paused.reason = pb.CAMPAIGN_STATE_PAUSED, "round 1 stands still: see why with `duologue dlq list`"
+    service: Any = ScriptedCampaigns([campaign(wanted=4), paused, paused, OVER])
+    watch_campaign(service, "desk")
+    assert capsys.readouterr().out.count(f"paused, {paused.reason}\n") == 1

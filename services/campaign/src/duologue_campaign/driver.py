@@ -1,4 +1,4 @@
-"""What the clock drives: datasets that filtering must be asked for, and rounds that stand still."""
+"""What the clock drives: datasets that filtering must be asked for, budgets, and phases that stand still."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from typing import Any
 import grpc
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import filtering_pb2 as pb
 from duologue.contracts.v1 import filtering_pb2_grpc
 from duologue.store import Database, Outbox
 from duologue_campaign.changes import Changes
+from duologue_campaign.phases import DONE, RUNNING, SEALING, TRAINING
+from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.settings import Settings
 from duologue_campaign.specs import Specs
-from duologue_campaign.state import RUNNING, SEALING, SPLIT_OF_PHASE, StateMachine
-from duologue_campaign.tables import CampaignRow
+from duologue_campaign.state import StateMachine
+from duologue_campaign.tables import CampaignRow, RoundRow
 
 log = structlog.get_logger(__name__)
 
 _CHECK_SECONDS = 2.0
 _CALL_SECONDS = 10.0
+# What filtering says no to today it says no to tomorrow.
+_PERMANENT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 
 
 class Driver:
@@ -38,6 +43,7 @@ class Driver:
         outbox: Outbox,
         changes: Changes,
         filtering: filtering_pb2_grpc.FilteringServiceAsyncStub,
+        progress: TrainingProgress,
         settings: Settings,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -47,55 +53,87 @@ class Driver:
         self._outbox = outbox
         self._changes = changes
         self._filtering = filtering
+        self._progress = progress
         self._settings = settings
         self._clock = clock
         self._began = clock()
 
     async def run(self) -> None:
         while True:
-            for request in await self._database.run(self._seals):
-                await self._ask_for(request)
-            if await self._database.run(self._reissue):
-                self._outbox.wake()
-                self._changes.tell()
+            await self.look()
             await self._changes.wait(_CHECK_SECONDS)
 
-    def _seals(self, session: Session) -> list[pb.SealDatasetRequest]:
+    async def look(self) -> None:
+        """Do for every running campaign what is due. One that can't be worked with is paused; the others go on."""
+        phases = await self._database.run(_running)
+        trains = TRAINING in phases.values() and await self._progress.moves()
+        for campaign_id, phase in phases.items():
+            try:
+                await self._drive(campaign_id, progress=trains and phase == TRAINING)
+            except OperationalError:
+                raise  # the database's, not the campaign's
+            except Exception as error:
+                log.exception("campaign can't be driven", campaign=campaign_id)
+                await self._pause(campaign_id, f"{type(error).__name__}: {error}")
+
+    async def _drive(self, campaign_id: str, *, progress: bool) -> None:
+        moved, order = await self._database.run(lambda session: self._move(session, campaign_id, progress=progress))
+        if moved:
+            self._outbox.wake()
+            self._changes.tell()
+        if order is not None:
+            await self._ask_for(order)
+
+    def _move(self, session: Session, campaign_id: str, *, progress: bool) -> tuple[bool, pb.SealDatasetRequest | None]:
+        """Whether the campaign moved, and the dataset to ask filtering for."""
+        row = session.get_one(CampaignRow, campaign_id, with_for_update=True)
+        if row.state != RUNNING:
+            return False, None
+        current = row.history[-1]
+        if progress:
+            current.progress_at = self._clock()
+        # Time in which this service was down is no standstill: what came meanwhile waits on the topics.
+        if max(current.progress_at, self._began) < self._clock() - self._settings.reissue_seconds:
+            self._machine.stand_still(session, row, self._settings.reissues)
+            moved = True
+        else:
+            moved = self._machine.advance(session, row)  # a budget of time may be spent
+        current = row.history[-1]
+        return moved, self._order(row, current) if row.state == RUNNING and current.phase == SEALING else None
+
+    def _order(self, row: CampaignRow, current: RoundRow) -> pb.SealDatasetRequest:
         """Asking again for a dataset changes nothing, so it is asked for until it is there."""
-        return [
-            pb.SealDatasetRequest(
-                dataset_id=row.history[-1].dataset_id,
-                campaign_id=row.id,
-                round=row.history[-1].number,
-                candidates=row.history[-1].candidates,
-                filters=self._filters(row),
-                seed=self._specs.of(row).spec.seed,
-            )
-            for row in _running(session)
-            if row.history[-1].phase == SEALING
-        ]
+        spec = self._specs.of(row).spec
+        filters: list[Any] = [rule.model_dump() for rule in spec.filters]
+        return pb.SealDatasetRequest(
+            dataset_id=current.dataset_id,
+            campaign_id=row.id,
+            round=current.number,
+            candidates=current.candidates,
+            filters=json.dumps(filters),
+            seed=spec.seed,
+        )
 
-    def _filters(self, row: CampaignRow) -> str:
-        filters: list[Any] = [rule.model_dump() for rule in self._specs.of(row).spec.filters]
-        return json.dumps(filters)
-
-    async def _ask_for(self, request: pb.SealDatasetRequest) -> None:
+    async def _ask_for(self, order: pb.SealDatasetRequest) -> None:
         try:
-            await self._filtering.SealDataset(request, timeout=_CALL_SECONDS)
-        except grpc.RpcError as error:
-            log.warning("filtering did not take the order", dataset=request.dataset_id, error=str(error))
+            await self._filtering.SealDataset(order, timeout=_CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            log.warning("filtering did not take the order", dataset=order.dataset_id, error=error.details())
+            if error.code() in _PERMANENT:
+                await self._pause(order.campaign_id, f"filtering refuses dataset {order.dataset_id}: {error.details()}")
 
-    def _reissue(self, session: Session) -> bool:
-        """Time in which this service was down is no standstill: what came meanwhile waits on the topics."""
-        changed = False
-        deadline = self._clock() - self._settings.reissue_seconds
-        for row in _running(session):
-            current = row.history[-1]
-            if current.phase in SPLIT_OF_PHASE and max(current.progress_at, self._began) < deadline:
-                self._machine.reissue(session, row, self._settings.reissues)
-                changed = True
-        return changed
+    async def _pause(self, campaign_id: str, reason: str) -> None:
+        def pause(session: Session) -> None:
+            row = session.get_one(CampaignRow, campaign_id, with_for_update=True)
+            if row.state == RUNNING:
+                self._machine.pause(row, reason)
+
+        await self._database.run(pause)
+        self._changes.tell()
 
 
-def _running(session: Session) -> list[CampaignRow]:
-    return list(session.scalars(select(CampaignRow).where(CampaignRow.state == RUNNING).with_for_update()))
+def _running(session: Session) -> dict[str, str]:
+    """Phases of the running campaigns by campaign id."""
+    query = select(RoundRow.campaign_id, RoundRow.phase).join(CampaignRow)
+    found = session.execute(query.where(CampaignRow.state == RUNNING, RoundRow.phase != DONE))
+    return {row.campaign_id: row.phase for row in found}

@@ -12,6 +12,8 @@ from duologue.core.campaign import Gate
 
 # Always shown beside the metrics that decide.
 _SHOWN = ("subgoals_relative", "subgoals_branch", "ended", "success", "character_agent")
+# Over fewer pairs the percentile bootstrap's interval is too narrow, and a handful that agree by chance have none.
+MIN_PAIRS = 20
 _RESAMPLES = 2000
 # Figures that are drawn at once: some tens of megabytes, however many dialogues there are.
 _BATCH = 2_000_000
@@ -23,7 +25,7 @@ def evaluate(adapter_id: str, current_id: str, pairs: Sequence[tuple[Scores, Sco
     """Compare (current, candidate) scores of the same cast and seed, and say whether to release.
 
     Released when the gain of the gate's metric is above `min_gain` with its whole confidence interval, and no guard
-    falls with its whole interval.
+    falls with its whole interval. Metric and guards must be measured on `MIN_PAIRS` pairs each.
     """
     names = tuple(dict.fromkeys((gate.metric, *gate.guards, *_SHOWN)))
     found = {name: _compare(name, pairs, gate.confidence) for name in names}
@@ -40,19 +42,25 @@ def evaluate(adapter_id: str, current_id: str, pairs: Sequence[tuple[Scores, Sco
 
 
 def _verdict(comparisons: Mapping[str, pb.Comparison], gate: Gate) -> tuple[bool, str]:
-    main = comparisons.get(gate.metric)
-    if main is None:
-        return False, f"{gate.metric} was measured on no pair of dialogues"
-    if main.pairs < 2:
-        return False, f"{gate.metric} was measured on 1 pair of dialogues: that shows nothing"
+    for name in (gate.metric, *gate.guards):
+        pairs = comparisons[name].pairs if name in comparisons else 0
+        if pairs < MIN_PAIRS:
+            return False, f"{name} was measured on {_too_few(pairs)}"
     for name in gate.guards:
-        guard = comparisons.get(name)
-        if guard is not None and guard.gain.high < 0:
+        guard = comparisons[name]
+        if guard.gain.high < 0:
             return False, f"{name} falls: {_shown(guard.gain)}"
+    main = comparisons[gate.metric]
     if main.gain.low > gate.min_gain:
         return True, f"{gate.metric} gains {_shown(main.gain)} over {main.pairs} pairs"
     asked = f"above {gate.min_gain:g}" if gate.min_gain else "above 0"
     return False, f"the gain of {gate.metric} is not surely {asked}: {_shown(main.gain)} over {main.pairs} pairs"
+
+
+def _too_few(pairs: int) -> str:
+    if not pairs:
+        return "no pair of dialogues"
+    return f"{pairs} {'pair' if pairs == 1 else 'pairs'} of dialogues, a release needs {MIN_PAIRS}"
 
 
 def _shown(interval: pb.Interval) -> str:

@@ -11,18 +11,29 @@ _CALL_SECONDS = 2.0
 
 
 class TrainingProgress:
-    """Progress for those who watch. A training service that does not answer leaves it unknown, nothing more."""
+    """A training service that does not answer leaves progress unknown, nothing more."""
 
     def __init__(self, training: training_pb2_grpc.TrainingServiceAsyncStub) -> None:
         self._training = training
+        self._seen: dict[str, tuple[str, int]] = {}
 
     async def of(self, training_id: str) -> tuple[float, float]:
         """Share of the steps that are done, in [0, 1], and the last loss; zeros when unknown."""
-        try:
-            response = await self._training.ListTrainings(pb.ListTrainingsRequest(), timeout=_CALL_SECONDS)
-        except grpc.RpcError:
-            return 0.0, 0.0
-        for training in response.trainings:
+        for training in await self._known():
             if training.training_id == training_id and training.steps:
                 return training.step / training.steps, training.loss
         return 0.0, 0.0
+
+    async def moves(self) -> bool:
+        """Whether any training got on since the last call: one that waits behind another does not stand still."""
+        known = {training.training_id: (training.stage, training.step) for training in await self._known()}
+        moved = any(self._seen.get(training_id) != place for training_id, place in known.items())
+        self._seen.update(known)
+        return moved
+
+    async def _known(self) -> list[pb.TrainingProgress]:
+        try:
+            response = await self._training.ListTrainings(pb.ListTrainingsRequest(), timeout=_CALL_SECONDS)
+        except grpc.RpcError:
+            return []
+        return list(response.trainings)

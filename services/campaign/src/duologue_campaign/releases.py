@@ -12,7 +12,7 @@ from duologue.bus.codec import encode
 from duologue.contracts.topics import ADAPTER_RELEASED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.runtime.errors import NotPossible
-from duologue_campaign.tables import AdapterRow, ReleaseRow
+from duologue_campaign.tables import AdapterRow, CampaignRow, ReleaseRow
 
 
 def released_adapter_id(session: Session, agent: str) -> str:
@@ -29,13 +29,27 @@ def adapter_ref(session: Session, adapter_id: str) -> dialogue_pb2.AdapterRef:
     return events_pb2.TrainingCompleted.FromString(row.training).adapter
 
 
-def release(session: Session, adapter: AdapterRow, cause: str, now: float) -> Record:
-    """Let an adapter answer from now on; the one before is retired."""
-    _retire(session, released_adapter_id(session, adapter.agent))
+def lock_releases(session: Session, agent: str) -> None:
+    """Until the transaction ends nobody else changes what answers for an agent.
+
+    The oldest campaign of the agent stands for all its releases. Nobody who holds it asks for another campaign's row,
+    so no two transactions wait for each other.
+    """
+    oldest = select(CampaignRow.id).where(CampaignRow.name == agent).order_by(CampaignRow.created_at, CampaignRow.id)
+    session.execute(oldest.limit(1).with_for_update())
+
+
+def release(session: Session, adapter: AdapterRow, cause: str, now: float) -> list[Record]:
+    """Let an adapter answer from now on; the one before is retired. One that answers already is not told of again."""
+    lock_releases(session, adapter.agent)
+    before = released_adapter_id(session, adapter.agent)
+    if before == adapter.id:
+        return []
+    _retire(session, before)
     adapter.state = "released"
     session.add(ReleaseRow(agent=adapter.agent, adapter_id=adapter.id, cause=cause, released_at=now, undone=False))
     session.flush()
-    return _told(session, adapter.agent, adapter.id, adapter.campaign_id, cause, now)
+    return [_told(session, adapter.agent, adapter.id, adapter.campaign_id, cause, now)]
 
 
 def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
@@ -43,6 +57,7 @@ def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
 
     Raises `NotPossible` when the agent has no release to go back from.
     """
+    lock_releases(session, agent)
     standing = _standing(session, agent)
     if not standing:
         raise NotPossible(f'agent "{agent}" has no released adapter to roll back: the base model answers')

@@ -9,21 +9,22 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import campaign_pb2_grpc
-from duologue.core.dialogue import Split
 from duologue.core.problems import InvalidInput, Problem
 from duologue.runtime.errors import NotFound, NotPossible
 from duologue.store import Database, Outbox, WorkflowShelf
 from duologue_campaign import views
 from duologue_campaign.changes import Changes
+from duologue_campaign.phases import CANCELLED, PAUSED, RUNNING
 from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.releases import release, roll_back
 from duologue_campaign.specs import read_spec
-from duologue_campaign.state import CANCELLED, PAUSED, RUNNING, StateMachine
-from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow
+from duologue_campaign.state import StateMachine
+from duologue_campaign.tables import LONGEST_REQUEST_ID, AdapterRow, CampaignRow, DatasetRow, DialogueRow
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         changes: Changes,
         workflows: WorkflowShelf,
         progress: TrainingProgress,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._machine = machine
@@ -51,13 +53,14 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         self._changes = changes
         self._workflows = workflows
         self._progress = progress
+        self._clock = clock
 
     async def CreateCampaign(self, request: pb.CreateCampaignRequest, context: Any) -> pb.CreateCampaignResponse:
         files = {file.name: file.text for file in request.files}
         campaign = read_spec(request.spec.text, request.spec.name or "<spec>", files)
         for workflow in (*campaign.training_workflows, *campaign.held_out_workflows):
             self._workflows.put(workflow)
-        request_id = request.request_id or str(uuid.uuid4())
+        request_id = _checked_request_id(request.request_id) or str(uuid.uuid4())
 
         def create(session: Session) -> pb.Campaign:
             row = session.scalar(select(CampaignRow).where(CampaignRow.request_id == request_id))
@@ -75,24 +78,32 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
                     prompt_tokens=0,
                     completion_tokens=0,
                     model_seconds=0.0,
-                    created_at=time.time(),
+                    created_at=self._clock(),
                 )
                 session.add(row)
                 session.flush()
                 self._machine.begin(session, row)
-            return views.campaign_view(session, row)
+            return views.whole_campaign_view(session, row, self._clock())
 
-        return pb.CreateCampaignResponse(campaign=await self._change(create))
+        try:
+            created = await self._change(create)
+        except IntegrityError:  # the same request came twice at once, and the other one was first
+            created = await self._change(create)
+        return pb.CreateCampaignResponse(campaign=created)
 
     async def GetCampaign(self, request: pb.GetCampaignRequest, context: Any) -> pb.GetCampaignResponse:
-        return pb.GetCampaignResponse(campaign=await self._campaign(request.campaign))
+        def find(session: Session) -> pb.Campaign:
+            row = session.get_one(CampaignRow, _campaign_id(session, request.campaign))
+            return views.whole_campaign_view(session, row, self._clock())
+
+        return pb.GetCampaignResponse(campaign=await self._database.run(find))
 
     async def ListCampaigns(self, request: pb.ListCampaignsRequest, context: Any) -> pb.ListCampaignsResponse:
         size, start = _page(request.page_size, request.page_token)
 
         def find(session: Session) -> list[pb.Campaign]:
             query = select(CampaignRow).order_by(CampaignRow.created_at.desc()).offset(start).limit(size + 1)
-            return [views.campaign_view(session, row) for row in session.scalars(query)]
+            return [views.campaign_view(session, row, self._clock()) for row in session.scalars(query)]
 
         found = await self._database.run(find)
         return pb.ListCampaignsResponse(campaigns=found[:size], next_page_token=_next(found, start, size))
@@ -100,16 +111,20 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
     async def WatchCampaign(
         self, request: pb.WatchCampaignRequest, context: Any
     ) -> AsyncIterator[pb.WatchCampaignResponse]:
-        campaign_id = (await self._campaign(request.campaign)).id
+        campaign_id = await self._database.run(lambda session: _campaign_id(session, request.campaign))
         sent: pb.WatchCampaignResponse | None = None
         newest = ""
+
+        def find(session: Session) -> pb.WatchCampaignResponse:
+            row = session.get_one(CampaignRow, campaign_id)
+            campaign = views.campaign_view(session, row, self._clock())
+            return pb.WatchCampaignResponse(campaign=campaign, latest=_newest(session, campaign_id, newest))
+
         while True:
-            campaign = await self._campaign(campaign_id)
-            response = pb.WatchCampaignResponse(campaign=campaign)
-            latest = await self._database.run(lambda session: _newest(session, campaign_id))
-            if latest is not None and latest.dialogue.id != newest:
-                response.latest.CopyFrom(latest)
-                newest = latest.dialogue.id
+            response = await self._database.run(find)
+            if response.HasField("latest"):
+                newest = response.latest.dialogue.id
+            campaign = response.campaign
             current = campaign.history[-1]
             if current.phase == pb.ROUND_PHASE_TRAINING:
                 response.training_progress, response.training_loss = await self._progress.of(current.adapter_id)
@@ -134,7 +149,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         size, start = _page(request.page_size, request.page_token)
 
         def find(session: Session) -> list[pb.DialogueRecord]:
-            query = select(DialogueRow).where(DialogueRow.campaign_id == _campaign(session, request.campaign).id)
+            query = select(DialogueRow).where(DialogueRow.campaign_id == _campaign_id(session, request.campaign))
             split = views.split_name(request.split)
             if request.round:
                 query = query.where(DialogueRow.round == request.round)
@@ -151,10 +166,8 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
 
     async def GetDialogue(self, request: pb.GetDialogueRequest, context: Any) -> pb.GetDialogueResponse:
         def find(session: Session) -> pb.GetDialogueResponse:
-            row = _one(session, DialogueRow, DialogueRow.id, request.dialogue, "dialogue")
+            row = session.get_one(DialogueRow, _id(session, DialogueRow.id, request.dialogue, "dialogue"))
             record = views.dialogue_view(row, with_turns=True)
-            if row.split == Split.EVALUATION:
-                record.decision = "evaluation"
             return pb.GetDialogueResponse(record=record, workflow=views.workflow_ref(row))
 
         return await self._database.run(find)
@@ -163,14 +176,15 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         def find(session: Session) -> list[pb.Dataset]:
             query = select(DatasetRow).order_by(DatasetRow.created_at.desc())
             if request.campaign:
-                query = query.where(DatasetRow.campaign_id == _campaign(session, request.campaign).id)
+                query = query.where(DatasetRow.campaign_id == _campaign_id(session, request.campaign))
             return [views.dataset_view(row) for row in session.scalars(query)]
 
         return pb.ListDatasetsResponse(datasets=await self._database.run(find))
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.GetDatasetResponse:
         def find(session: Session) -> pb.Dataset:
-            return views.dataset_view(_one(session, DatasetRow, DatasetRow.id, request.dataset, "dataset"))
+            dataset_id = _id(session, DatasetRow.id, request.dataset, "dataset")
+            return views.dataset_view(session.get_one(DatasetRow, dataset_id))
 
         return pb.GetDatasetResponse(dataset=await self._database.run(find))
 
@@ -178,7 +192,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         def find(session: Session) -> list[pb.Adapter]:
             query = select(AdapterRow).order_by(AdapterRow.created_at.desc())
             if request.campaign:
-                query = query.where(AdapterRow.campaign_id == _campaign(session, request.campaign).id)
+                query = query.where(AdapterRow.campaign_id == _campaign_id(session, request.campaign))
             return [views.adapter_view(session, row) for row in session.scalars(query)]
 
         return pb.ListAdaptersResponse(adapters=await self._database.run(find))
@@ -192,41 +206,36 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
     async def PromoteAdapter(self, request: pb.PromoteAdapterRequest, context: Any) -> pb.PromoteAdapterResponse:
         def promote(session: Session) -> pb.Adapter:
             row = _adapter(session, request.adapter)
-            if row.state == "released":
-                return views.adapter_view(session, row)
             if row.state in ("training", "failed"):
                 raise NotPossible(f"adapter {row.id} can't answer: it is {row.state}")
-            self._outbox.add(session, [release(session, row, "promote", time.time())])
+            self._outbox.add(session, release(session, row, "promote", self._clock()))
             return views.adapter_view(session, row)
 
         return pb.PromoteAdapterResponse(adapter=await self._change(promote))
 
     async def RollbackAdapter(self, request: pb.RollbackAdapterRequest, context: Any) -> pb.RollbackAdapterResponse:
         def undo(session: Session) -> pb.Adapter:
-            adapter_id, record = roll_back(session, request.agent, time.time())
+            adapter_id, record = roll_back(session, request.agent, self._clock())
             self._outbox.add(session, [record])
             row = session.get(AdapterRow, adapter_id) if adapter_id else None
             return views.adapter_view(session, row) if row is not None else pb.Adapter(agent=request.agent)
 
         return pb.RollbackAdapterResponse(adapter=await self._change(undo))
 
-    async def _campaign(self, name: str) -> pb.Campaign:
-        return await self._database.run(lambda session: views.campaign_view(session, _campaign(session, name)))
-
     async def _turn(self, name: str, state: str, allowed: set[str]) -> pb.Campaign:
         """Bring a campaign into a state; being in it already is fine."""
 
         def turn(session: Session) -> pb.Campaign:
-            row = _campaign(session, name)
+            row = session.get_one(CampaignRow, _campaign_id(session, name), with_for_update=True)
             if row.state not in allowed:
                 raise NotPossible(f"campaign {row.name} ({row.id[:8]}) is {row.state}")
             if state == CANCELLED and row.state != CANCELLED:
                 self._machine.finish(row, CANCELLED, "cancelled")
             elif state == RUNNING and row.state == PAUSED:
                 self._machine.resume(session, row)
-            elif state == PAUSED:
-                row.state = PAUSED
-            return views.campaign_view(session, row)
+            elif state == PAUSED and row.state == RUNNING:
+                self._machine.pause(row, "")
+            return views.campaign_view(session, row, self._clock())
 
         return await self._change(turn)
 
@@ -237,34 +246,43 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         return result
 
 
-def _campaign(session: Session, name: str) -> CampaignRow:
+def _campaign_id(session: Session, name: str) -> str:
     """By id, the beginning of one, or a name: then the newest of that name."""
-    newest = select(CampaignRow).where(CampaignRow.name == name).order_by(CampaignRow.created_at.desc()).limit(1)
-    row = session.scalar(newest)
-    return row if row is not None else _one(session, CampaignRow, CampaignRow.id, name, "campaign")
+    query = select(CampaignRow.id).where(CampaignRow.name == name)
+    newest = session.scalar(query.order_by(CampaignRow.created_at.desc()).limit(1))
+    return newest or _id(session, CampaignRow.id, name, "campaign")
 
 
-def _newest(session: Session, campaign_id: str) -> pb.DialogueRecord | None:
-    query = select(DialogueRow).where(DialogueRow.campaign_id == campaign_id)
-    row = session.scalar(query.order_by(DialogueRow.scored_at.desc()).limit(1))
-    return views.dialogue_view(row, with_turns=True) if row is not None else None
+def _newest(session: Session, campaign_id: str, sent: str) -> pb.DialogueRecord | None:
+    """The dialogue that came last, unless it was sent already: a whole dialogue is not read for nothing."""
+    query = select(DialogueRow.id).where(DialogueRow.campaign_id == campaign_id)
+    newest = session.scalar(query.order_by(DialogueRow.scored_at.desc()).limit(1))
+    if newest is None or newest == sent:
+        return None
+    return views.dialogue_view(session.get_one(DialogueRow, newest), with_turns=True)
 
 
 def _adapter(session: Session, name: str) -> AdapterRow:
-    return _one(session, AdapterRow, AdapterRow.id, name, "adapter")
+    return session.get_one(AdapterRow, _id(session, AdapterRow.id, name, "adapter"))
 
 
-def _one(session: Session, kind: type[T], column: Any, name: str, noun: str) -> T:
-    """The one row whose id is `name`, or begins with it."""
-    exact = session.get(kind, name) if name else None
-    if exact is not None:
-        return exact
-    found = list(session.scalars(select(kind).where(column.startswith(name, autoescape=True)).limit(2)))
+def _id(session: Session, column: Any, name: str, noun: str) -> str:
+    """The one id that is `name`, or begins with it."""
+    if name and session.scalar(select(column).where(column == name)) is not None:
+        return name
+    found = list(session.scalars(select(column).where(column.startswith(name, autoescape=True)).limit(2)))
     if not name or not found:
         raise NotFound(f'there is no {noun} "{name}": see `duologue {noun} list`')
     if len(found) > 1:
         raise InvalidInput([Problem(noun, 0, f'"{name}" is the beginning of several ids', "Give more of it.")])
-    return found[0]
+    return str(found[0])
+
+
+def _checked_request_id(request_id: str) -> str:
+    if len(request_id) > LONGEST_REQUEST_ID:
+        message = f"has {len(request_id)} characters"
+        raise InvalidInput([Problem("request_id", 0, message, f"Give {LONGEST_REQUEST_ID} at most, as a UUID has.")])
+    return request_id
 
 
 def _page(size: int, token: str) -> tuple[int, int]:

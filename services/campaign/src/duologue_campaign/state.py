@@ -7,34 +7,47 @@ before: called twice, after a crash or a pause, it does the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from duologue.bus import Record
 from duologue.bus.codec import encode
-from duologue.contracts.topics import DIALOGUE_REQUESTED, TRAINING_REQUESTED
+from duologue.contracts.topics import TRAINING_REQUESTED
 from duologue.contracts.v1 import events_pb2
 from duologue.core.campaign import Campaign
 from duologue.core.dialogue import Split
 from duologue.store import Outbox
+from duologue_campaign import window
 from duologue_campaign.gate import evaluate
 from duologue_campaign.means import round_diversity
-from duologue_campaign.releases import adapter_ref, release, released_adapter_id
-from duologue_campaign.requests import evaluation_request, training_request
+from duologue_campaign.orders import training_data, training_order, why_no_training
+from duologue_campaign.phases import (
+    COMPLETED,
+    DONE,
+    EVALUATING,
+    FAILED,
+    GENERATING,
+    PAUSED,
+    RUNNING,
+    SEALING,
+    SPLIT_OF_PHASE,
+    TRAINING,
+)
+from duologue_campaign.releases import lock_releases, release, released_adapter_id
 from duologue_campaign.specs import Specs
 from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow, RoundRow
 
 log = structlog.get_logger(__name__)
 
-RUNNING, PAUSED, COMPLETED, FAILED, CANCELLED = "running", "paused", "completed", "failed", "cancelled"
-GENERATING, SEALING, TRAINING, EVALUATING, DONE = "generating", "sealing", "training", "evaluating", "done"
-
-# Which dialogues a phase asks for; the others ask for none.
-SPLIT_OF_PHASE = {GENERATING: Split.TRAINING, EVALUATING: Split.EVALUATION}
 _ARMS = 2
+_WAITS_FOR = {
+    GENERATING: "none of the dialogues that are out comes back",
+    SEALING: "filtering does not answer with the dataset",
+    TRAINING: "the training neither gets on nor ends",
+    EVALUATING: "none of the dialogues that are out comes back",
+}
 
 
 class StateMachine:
@@ -42,6 +55,7 @@ class StateMachine:
 
     def __init__(self, outbox: Outbox, specs: Specs, base_model: str, clock: Callable[[], float] = time.time) -> None:
         self._outbox = outbox
+        self._window = window.Window(outbox, specs)
         self._specs = specs
         self._base_model = base_model
         self._clock = clock
@@ -51,48 +65,62 @@ class StateMachine:
         self._begin_round(session, row, 1)
         self.advance(session, row)
 
-    def advance(self, session: Session, row: CampaignRow) -> None:
-        """Do what is due, until something has to be waited for."""
+    def advance(self, session: Session, row: CampaignRow) -> bool:
+        """Do what is due, until something has to be waited for. True when the campaign moved on."""
+        moved = False
         while row.state == RUNNING and self._step(session, row, row.history[-1]):
             log.info("phase", campaign=row.id, round=row.history[-1].number, phase=row.history[-1].phase)
+            moved = True
+        return moved or row.state != RUNNING
+
+    def pause(self, row: CampaignRow, reason: str) -> None:
+        row.state, row.reason = PAUSED, reason
+        log.info("campaign paused", campaign=row.id, reason=reason)
 
     def resume(self, session: Session, row: CampaignRow) -> None:
-        """Go on after a pause, which was no standstill."""
-        row.state = RUNNING
-        row.history[-1].progress_at = self._clock()
+        """Go on after a pause. What stood still before it is asked for again; the pause itself was no standstill."""
+        current = row.history[-1]
+        row.state, row.reason = RUNNING, ""
+        current.progress_at = self._clock()
+        if current.standstills:
+            current.reissues = current.standstills = 0
+            self._ask_again(session, row, current)
         self.advance(session, row)
 
-    def missing(self, session: Session, row: CampaignRow) -> Iterable[int]:
-        """Indices of dialogues of the present phase that were asked for and are not back."""
-        current = row.history[-1]
-        split = SPLIT_OF_PHASE[current.phase]
-        query = select(DialogueRow.index).where(
-            DialogueRow.campaign_id == row.id, DialogueRow.round == current.number, DialogueRow.split == split
-        )
-        return sorted(set(range(current.issued)) - set(session.scalars(query)))
-
-    def reissue(self, session: Session, row: CampaignRow, limit: int) -> None:
-        """Ask again for what is missing; after `limit` times go on without it, or fail when nothing is there."""
+    def stand_still(self, session: Session, row: CampaignRow, reissues: int) -> None:
+        """Nothing has come for a while: ask again; after `reissues` times go on without it, or wait for a person."""
         current = row.history[-1]
         current.progress_at = self._clock()
-        if current.reissues < limit:
+        spent = self._spent(row, self._specs.of(row)) if current.phase == GENERATING else ""
+        if current.reissues < reissues and not spent:
             current.reissues += 1
-            missing = list(self.missing(session, row))
-            log.warning("reissued", campaign=row.id, round=current.number, dialogues=len(missing))
-            self._outbox.add(session, [self._request(session, row, current, index) for index in missing])
+            if current.phase in SPLIT_OF_PHASE:
+                self._ask_again(session, row, current)
             return
-        lost = current.wanted - current.scored
-        log.error("gave up on dialogues", campaign=row.id, round=current.number, dialogues=lost)
-        if current.scored == 0:
-            self.finish(row, FAILED, f"none of the {current.wanted} dialogues of round {current.number} came back")
+        current.reissues = 0
+        current.standstills += 1
+        if spent or (current.phase in SPLIT_OF_PHASE and window.may_give_up(current)):
+            window.give_up(session, row, current)
+            log.error("gave up on dialogues", campaign=row.id, round=current.number, lost=len(current.lost))
+            self.advance(session, row)
             return
-        row.reason = f"round {current.number} goes on without {lost} dialogues: see `duologue dlq list`"
-        current.wanted = current.issued = current.scored
-        self.advance(session, row)
+        self.pause(
+            row,
+            f"round {current.number} stands still: {_WAITS_FOR[current.phase]}. "
+            f"See why with `duologue dlq list`, then go on with `duologue campaign resume {row.id[:8]}`",
+        )
 
     def finish(self, row: CampaignRow, state: str, reason: str) -> None:
         row.state, row.reason, row.finished_at = state, reason, self._clock()
         log.info("campaign over", campaign=row.id, state=state, reason=reason)
+
+    def _ask_again(self, session: Session, row: CampaignRow, current: RoundRow) -> None:
+        """Ids are the same, so what was only slow is done once. Datasets are asked for by the driver anyway."""
+        log.warning("asked again", campaign=row.id, round=current.number, phase=current.phase)
+        if current.phase in SPLIT_OF_PHASE:
+            self._window.ask_again(session, row, current)
+        elif current.phase == TRAINING:
+            self._order_training(session, row, session.get_one(AdapterRow, current.adapter_id))
 
     def _step(self, session: Session, row: CampaignRow, current: RoundRow) -> bool:
         """One transition; False when nothing can be done now."""
@@ -108,11 +136,15 @@ class StateMachine:
         return self._after_round(session, row, current, campaign)
 
     def _generate(self, session: Session, row: CampaignRow, current: RoundRow, campaign: Campaign) -> bool:
-        if self._spent(row, campaign):
+        spent = self._spent(row, campaign)
+        if spent:
             current.wanted = current.issued
-        self._issue(session, row, current, campaign)
-        if current.scored < current.wanted:
+        self._window.fill(session, row, current)
+        if not window.is_complete(current):
             return False
+        if not current.scored:
+            self._end_round(current, spent)
+            return True
         current.candidates = current.scored
         current.diversity = round_diversity(session, row.id, current.number, campaign.spec.seed)
         current.dataset_id = f"{row.name}-r{current.number}-{row.id[:8]}"
@@ -122,27 +154,29 @@ class StateMachine:
     def _after_sealing(self, session: Session, row: CampaignRow, current: RoundRow, campaign: Campaign) -> bool:
         if session.get(DatasetRow, current.dataset_id) is None:
             return False  # the driver asks filtering for it
-        datasets = self._training_data(session, row, current, campaign)
-        kept = sum(dataset.kept for dataset in datasets)
-        if kept < campaign.spec.training.min_kept:
-            current.outcome = f"{kept} dialogues kept, training.min_kept asks for {campaign.spec.training.min_kept}"
-            self._enter(current, DONE, wanted=0)
+        datasets = training_data(session, row, current, campaign)
+        obstacle = why_no_training(current, campaign, datasets) or self._spent(row, campaign)
+        if obstacle:
+            self._end_round(current, obstacle)
             return True
-        current.adapter_id = current.dataset_id
-        session.add(
-            AdapterRow(
-                id=current.adapter_id,
-                campaign_id=row.id,
-                agent=row.name,
-                round=current.number,
-                state="training",
-                dataset_ids=[dataset.id for dataset in datasets],
-                created_at=self._clock(),
-            )
+        adapter = AdapterRow(
+            id=current.dataset_id,
+            campaign_id=row.id,
+            agent=row.name,
+            round=current.number,
+            state="training",
+            dataset_ids=[dataset.id for dataset in datasets],
+            created_at=self._clock(),
         )
-        self._outbox.add(session, [self._training_request(row, current, campaign, datasets)])
+        session.add(adapter)
+        current.adapter_id = adapter.id
+        self._order_training(session, row, adapter)
         self._enter(current, TRAINING, wanted=0)
         return True
+
+    def _order_training(self, session: Session, row: CampaignRow, adapter: AdapterRow) -> None:
+        order = training_order(session, adapter, self._specs.of(row), self._base_model)
+        self._outbox.add(session, [encode(TRAINING_REQUESTED, order, "campaign")])
 
     def _after_training(self, session: Session, row: CampaignRow, current: RoundRow, campaign: Campaign) -> bool:
         adapter = session.get_one(AdapterRow, current.adapter_id)
@@ -150,28 +184,37 @@ class StateMachine:
             return False
         completed = events_pb2.TrainingCompleted.FromString(adapter.training)
         if completed.error:
-            current.outcome = f"training failed: {completed.error}"
-            self._enter(current, DONE, wanted=0)
+            self._end_round(current, f"training failed: {completed.error}")
             self.finish(row, FAILED, current.outcome)
             return False
+        spent = self._spent(row, campaign)
+        if spent:
+            self._end_round(current, f"not evaluated, {spent}")
+            return True
         row.current_adapter_id = released_adapter_id(session, row.name)
         self._enter(current, EVALUATING, wanted=campaign.spec.evaluation.dialogues * _ARMS)
         return True
 
     def _evaluate(self, session: Session, row: CampaignRow, current: RoundRow, campaign: Campaign) -> bool:
-        self._issue(session, row, current, campaign)
-        if current.scored < current.wanted:
+        """A comparison that was begun is not cut short by the budget: half of one would show nothing."""
+        self._window.fill(session, row, current)
+        if not window.is_complete(current):
             return False
         adapter = session.get_one(AdapterRow, current.adapter_id)
-        pairs = self._pairs(session, row, current)
-        evaluation = evaluate(adapter.id, row.current_adapter_id, pairs, campaign.spec.gate)
+        evaluation = evaluate(
+            adapter.id, row.current_adapter_id, self._pairs(session, row, current), campaign.spec.gate
+        )
+        lock_releases(session, row.name)
+        standing = released_adapter_id(session, row.name)
+        if standing != row.current_adapter_id:
+            evaluation.released = False
+            evaluation.reason = _overtaken(adapter.id, row.current_adapter_id, standing, evaluation.reason)
         adapter.evaluation = evaluation.SerializeToString()
-        current.outcome = evaluation.reason
         if evaluation.released:
-            self._outbox.add(session, [release(session, adapter, "gate", self._clock())])
-        else:
+            self._outbox.add(session, release(session, adapter, "gate", self._clock()))
+        elif standing != adapter.id:
             adapter.state = "refused"
-        self._enter(current, DONE, wanted=0)
+        self._end_round(current, evaluation.reason)
         return True
 
     def _after_round(self, session: Session, row: CampaignRow, current: RoundRow, campaign: Campaign) -> bool:
@@ -195,7 +238,9 @@ class StateMachine:
                 wanted=self._specs.of(row).spec.dialogues,
                 issued=0,
                 scored=0,
+                lost=[],
                 reissues=0,
+                standstills=0,
                 candidates=0,
                 kept=0,
                 dropped=0,
@@ -205,61 +250,23 @@ class StateMachine:
                 dataset_id="",
                 adapter_id="",
                 outcome="",
+                note="",
             )
         )
 
+    def _end_round(self, current: RoundRow, outcome: str) -> None:
+        current.outcome = outcome
+        self._enter(current, DONE, wanted=0)
+
     def _enter(self, current: RoundRow, phase: str, *, wanted: int) -> None:
+        if current.lost:
+            noun = "evaluation dialogues" if current.phase == EVALUATING else "dialogues"
+            without = f"goes on without {len(current.lost)} {noun}: see `duologue dlq list`"
+            current.note = "; ".join(filter(None, [current.note, without]))
         current.phase = phase
         current.phase_began_at = current.progress_at = self._clock()
-        current.wanted, current.issued, current.scored, current.reissues = wanted, 0, 0, 0
-
-    def _issue(self, session: Session, row: CampaignRow, current: RoundRow, campaign: Campaign) -> None:
-        """Ask for dialogues, so many that at most `concurrency` are out at once: pausing stops within that."""
-        end = min(current.wanted, current.scored + campaign.spec.concurrency)
-        records = [self._request(session, row, current, index) for index in range(current.issued, end)]
-        self._outbox.add(session, records)
-        current.issued = max(current.issued, end)
-
-    def _request(self, session: Session, row: CampaignRow, current: RoundRow, index: int) -> Record:
-        campaign = self._specs.of(row)
-        adapter = adapter_ref(session, row.current_adapter_id)
-        if SPLIT_OF_PHASE[current.phase] is Split.TRAINING:
-            request = training_request(campaign, row.id, current.number, index, adapter)
-        else:
-            arms = (adapter, adapter_ref(session, current.adapter_id))
-            request = evaluation_request(campaign, row.id, current.number, index, arms)
-        return encode(DIALOGUE_REQUESTED, request, "campaign")
-
-    def _training_data(
-        self, session: Session, row: CampaignRow, current: RoundRow, campaign: Campaign
-    ) -> list[DatasetRow]:
-        query = select(DatasetRow).where(DatasetRow.campaign_id == row.id, DatasetRow.kept > 0)
-        if not campaign.spec.training.accumulate:
-            query = query.where(DatasetRow.round == current.number)
-        return list(session.scalars(query.order_by(DatasetRow.round)))
-
-    def _training_request(
-        self, row: CampaignRow, current: RoundRow, campaign: Campaign, datasets: list[DatasetRow]
-    ) -> Record:
-        training = campaign.spec.training
-        request = events_pb2.TrainingRequested(
-            training_id=current.adapter_id,
-            campaign_id=row.id,
-            round=current.number,
-            adapter_id=current.adapter_id,
-            datasets=[events_pb2.DatasetSealed.FromString(dataset.sealed) for dataset in datasets],
-            base_model=training.base_model or campaign.spec.models.agent or self._base_model,
-            rank=training.rank,
-            alpha=training.alpha,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            batch_size=training.batch_size,
-            epochs=training.epochs,
-            warmup_steps=training.warmup_steps,
-            max_tokens=training.max_tokens,
-            seed=campaign.spec.seed,
-        )
-        return encode(TRAINING_REQUESTED, request, "campaign")
+        current.wanted, current.issued, current.scored, current.lost = wanted, 0, 0, []
+        current.reissues = current.standstills = 0
 
     def _pairs(
         self, session: Session, row: CampaignRow, current: RoundRow
@@ -288,3 +295,14 @@ class StateMachine:
 
 def _numbers(scores: dict[str, object]) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items() if isinstance(value, (int, float))}
+
+
+def _overtaken(candidate: str, compared: str, standing: str, verdict: str) -> str:
+    """Why the gate's verdict is void: another adapter answers now than the one that the pairs were played with."""
+    if standing == candidate:
+        return f"promoted by hand while it was evaluated; the gate saw: {verdict}"
+    now, then = standing or "the base model", compared or "the base model"
+    return (
+        f"{now} answers now, the pairs compare with {then}: {verdict}. "
+        f"Release it with `duologue adapter promote {candidate}`, or run the campaign again"
+    )

@@ -14,6 +14,7 @@ class Base(DeclarativeBase):
     pass
 
 
+LONGEST_REQUEST_ID = 64
 OUTBOX = outbox_table(Base.metadata)
 
 
@@ -24,17 +25,18 @@ class CampaignRow(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), index=True)
-    request_id: Mapped[str] = mapped_column(String(64), unique=True)
+    request_id: Mapped[str] = mapped_column(String(LONGEST_REQUEST_ID), unique=True)
     state: Mapped[str] = mapped_column(String(16), index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
     spec_version: Mapped[str] = mapped_column(String(12))
-    spec: Mapped[dict[str, str]] = mapped_column(JSON)  # {name, text} of the campaign file
-    files: Mapped[dict[str, str]] = mapped_column(JSON)  # text of the files that it names
+    # Large, and read once per process: {name, text} of the campaign file, and the text of the files that it names.
+    spec: Mapped[dict[str, str]] = mapped_column(JSON, deferred=True)
+    files: Mapped[dict[str, str]] = mapped_column(JSON, deferred=True)
     current_adapter_id: Mapped[str] = mapped_column(String(200), default="")
     prompt_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     model_seconds: Mapped[float] = mapped_column(Float, default=0.0)
-    created_at: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float] = mapped_column(Float, index=True)
     finished_at: Mapped[float | None] = mapped_column(Float)
 
     history: Mapped[list[RoundRow]] = relationship(
@@ -55,7 +57,9 @@ class RoundRow(Base):
     wanted: Mapped[int] = mapped_column(Integer)  # dialogues of the phase
     issued: Mapped[int] = mapped_column(Integer, default=0)
     scored: Mapped[int] = mapped_column(Integer, default=0)
-    reissues: Mapped[int] = mapped_column(Integer, default=0)
+    lost: Mapped[list[int]] = mapped_column(JSON, default=list)  # indices that were given up
+    reissues: Mapped[int] = mapped_column(Integer, default=0)  # times asked again since anything came back
+    standstills: Mapped[int] = mapped_column(Integer, default=0)  # times that this was to no avail, in a row
     candidates: Mapped[int] = mapped_column(Integer, default=0)
     kept: Mapped[int] = mapped_column(Integer, default=0)
     dropped: Mapped[int] = mapped_column(Integer, default=0)
@@ -66,6 +70,7 @@ class RoundRow(Base):
     dataset_id: Mapped[str] = mapped_column(String(200), default="")
     adapter_id: Mapped[str] = mapped_column(String(200), default="")
     outcome: Mapped[str] = mapped_column(Text, default="")
+    note: Mapped[str] = mapped_column(Text, default="")  # what the round went on without
 
     campaign: Mapped[CampaignRow] = relationship(back_populates="history")
 
@@ -85,7 +90,7 @@ class DialogueRow(Base):
     split: Mapped[str] = mapped_column(String(16))
     index: Mapped[int] = mapped_column(Integer)
     scores: Mapped[dict[str, Any]] = mapped_column(JSON)
-    decision: Mapped[str] = mapped_column(String(8), default="pending")
+    decision: Mapped[str] = mapped_column(String(16), default="pending")  # pending, kept, dropped, evaluation
     reason: Mapped[str] = mapped_column(Text, default="")
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     scored_at: Mapped[float] = mapped_column(Float)

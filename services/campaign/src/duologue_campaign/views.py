@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
@@ -16,12 +15,13 @@ from duologue_campaign.releases import adapter_ref
 from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow, RoundRow
 
 
-def campaign_view(session: Session, row: CampaignRow) -> pb.Campaign:
+def campaign_view(session: Session, row: CampaignRow, now: float) -> pb.Campaign:
+    """All but the spec's text, which is large and does not change."""
     return pb.Campaign(
         id=row.id,
         name=row.name,
         state=pb.CampaignState.Value(f"CAMPAIGN_STATE_{row.state.upper()}"),
-        reason=row.reason,
+        reason=_reason(row),
         spec_version=row.spec_version,
         rounds=len(row.history),
         history=[_round_view(session, current) for current in row.history],
@@ -30,9 +30,14 @@ def campaign_view(session: Session, row: CampaignRow) -> pb.Campaign:
         model_seconds=row.model_seconds,
         created_at=time_view(row.created_at),
         finished_at=time_view(row.finished_at),
-        remaining_seconds=_remaining(row.history[-1]),
-        spec_yaml=row.spec["text"],
+        remaining_seconds=_remaining(row.history[-1], now),
     )
+
+
+def whole_campaign_view(session: Session, row: CampaignRow, now: float) -> pb.Campaign:
+    view = campaign_view(session, row, now)
+    view.spec_yaml = row.spec["text"]
+    return view
 
 
 def dialogue_view(row: DialogueRow, *, with_turns: bool) -> pb.DialogueRecord:
@@ -93,6 +98,7 @@ def _round_view(session: Session, row: RoundRow) -> pb.Round:
         adapter_id=row.adapter_id,
         dropped_by=row.dropped_by,
         outcome=row.outcome,
+        lost=len(row.lost),
     )
     adapter = session.get(AdapterRow, row.adapter_id) if row.adapter_id else None
     if adapter is not None and adapter.evaluation is not None:
@@ -100,8 +106,14 @@ def _round_view(session: Session, row: RoundRow) -> pb.Round:
     return view
 
 
-def _remaining(current: RoundRow) -> float:
+def _reason(row: CampaignRow) -> str:
+    notes = [f"round {current.number} {current.note}" for current in row.history if current.note]
+    return "; ".join(filter(None, [row.reason, *notes]))
+
+
+def _remaining(current: RoundRow, now: float) -> float:
     """Seconds to the end of the phase at its mean speed so far; 0 when nothing is known."""
     if not current.scored or not current.wanted:
         return 0.0
-    return (time.time() - current.phase_began_at) / current.scored * (current.wanted - current.scored)
+    outstanding = current.wanted - current.scored - len(current.lost)
+    return (now - current.phase_began_at) / current.scored * outstanding

@@ -9,15 +9,18 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from duologue.bus import Record, Transient
+from duologue.bus import Poison, Record, Transient
 from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.v1 import events_pb2 as pb
+from duologue.core.dialogue import Split
 from duologue.runtime.failures import sorted_failures
 from duologue.store import Database, Outbox
 from duologue_campaign.changes import Changes
 from duologue_campaign.means import add_to_sums
-from duologue_campaign.state import SPLIT_OF_PHASE, StateMachine
-from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow
+from duologue_campaign.phases import GENERATING, SPLIT_OF_PHASE
+from duologue_campaign.state import StateMachine
+from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow, RoundRow
+from duologue_campaign.window import count_in
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +60,7 @@ class CampaignEvents:
                     split=split,
                     index=dialogue.index,
                     scores=scores,
-                    decision="pending",
+                    decision="evaluation" if split is Split.EVALUATION else "pending",
                     reason="",
                     payload=event.SerializeToString(),
                     scored_at=self._clock(),
@@ -68,15 +71,15 @@ class CampaignEvents:
             campaign.model_seconds += sum(turn.seconds for turn in dialogue.turns)
             current = campaign.history[-1]
             if current.number == dialogue.round and SPLIT_OF_PHASE.get(current.phase) is split:
-                current.scored += 1
-                current.progress_at = self._clock()
-                if current.phase == "generating":
+                count_in(current, dialogue.index, self._clock())
+                if current.phase == GENERATING:
                     add_to_sums(current, scores)
 
         return await self._change(event.dialogue.campaign_id, record)
 
     async def filtered(self, event: pb.DialogueFiltered) -> Sequence[Record]:
         def record(session: Session, campaign: CampaignRow) -> None:
+            current = _round(campaign, event.round)
             dialogue = session.get(DialogueRow, event.dialogue_id)
             if dialogue is None:
                 raise Transient(f"dialogue {event.dialogue_id} is decided on, but has not come here yet")
@@ -84,7 +87,6 @@ class CampaignEvents:
                 return
             dialogue.decision = "kept" if event.kept else "dropped"
             dialogue.reason = event.reason
-            current = campaign.history[event.round - 1]
             current.kept += event.kept
             current.dropped += not event.kept
             if not event.kept:
@@ -95,7 +97,9 @@ class CampaignEvents:
 
     async def sealed(self, event: pb.DatasetSealed) -> Sequence[Record]:
         def record(session: Session, campaign: CampaignRow) -> None:
+            current = _round(campaign, event.round)
             if session.get(DatasetRow, event.dataset_id) is None:
+                current.candidates = event.candidates  # with those that came while it was asked for
                 session.add(
                     DatasetRow(
                         id=event.dataset_id,
@@ -134,3 +138,9 @@ class CampaignEvents:
         else:
             log.warning("event of a campaign that is not known here", campaign=campaign_id)
         return []
+
+
+def _round(campaign: CampaignRow, number: int) -> RoundRow:
+    if not 1 <= number <= len(campaign.history):
+        raise Poison(f"round {number} of campaign {campaign.id}, which has {len(campaign.history)}")
+    return campaign.history[number - 1]

@@ -94,6 +94,6 @@ def _row(record: pb.DialogueRecord) -> tuple[str, ...]:
         str(dialogue.round),
         f"{dialogue.provenance.workflow_id} with {dialogue.provenance.persona_id}",
         f"{enum_name(dialogue, 'end_reason')}, {scores.subgoals_absolute} ({number(scores.subgoals_relative)})",
-        "evaluation" if dialogue.split == dialogue_pb2.SPLIT_EVALUATION else record.decision,
+        record.decision,
         record.reason,
     )

@@ -23,12 +23,17 @@ _MEANS = (
 
 
 def print_campaign(campaign: pb.Campaign) -> None:
-    reason = f", {literal(campaign.reason)}" if campaign.reason else ""
-    console.print(f"[bold]{literal(campaign.name)}[/] {campaign.id}: {enum_name(campaign, 'state')}{reason}")
+    console.print(f"[bold]{literal(campaign.name)}[/] {campaign.id}: {state_text(campaign)}")
     console.print(f"spec {campaign.spec_version}, created {campaign.created_at}")
     for round_ in campaign.history:
         print_round(round_)
     print_costs(campaign)
+
+
+def state_text(campaign: pb.Campaign) -> str:
+    """Its state, and why."""
+    reason = f", {literal(campaign.reason)}" if campaign.reason else ""
+    return enum_name(campaign, "state") + reason
 
 
 def print_round(round_: pb.Round) -> None:

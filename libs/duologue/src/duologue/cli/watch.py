@@ -15,7 +15,7 @@ from rich.table import Table
 from duologue.cli.connection import silence
 from duologue.cli.invocation import command
 from duologue.cli.output import Failure, complain, console, enum_name, literal, number
-from duologue.cli.report import print_campaign
+from duologue.cli.report import print_campaign, state_text
 from duologue.cli.transcript import latest_lines
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import campaign_pb2_grpc
@@ -78,7 +78,7 @@ def _responses(service: campaign_pb2_grpc.CampaignServiceStub, campaign_id: str)
 
 def _watch_lines(responses: Iterator[pb.WatchCampaignResponse]) -> pb.Campaign:
     """A line for every dialogue that came, every phase that began, and now and then the progress."""
-    phase, told_at = "", 0.0
+    phase, reason, told_at = "", "", 0.0
     for response in responses:
         current = response.campaign.history[-1]
         if response.HasField("latest"):
@@ -88,6 +88,9 @@ def _watch_lines(responses: Iterator[pb.WatchCampaignResponse]) -> pb.Campaign:
         if name != phase or time.monotonic() - told_at > _LINE_SECONDS:
             console.print(f"{name} {_progress_text(response)}", style="bold")
             phase, told_at = name, time.monotonic()
+        if response.campaign.reason != reason:
+            reason = response.campaign.reason
+            console.print(state_text(response.campaign), soft_wrap=True)
         last = response.campaign
     return last
 
@@ -96,7 +99,7 @@ def _view(response: pb.WatchCampaignResponse, latest: list[RenderableType]) -> R
     campaign = response.campaign
     current = campaign.history[-1]
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(f"[bold]{literal(campaign.name)}[/] {campaign.id[:8]}", enum_name(campaign, "state"))
+    grid.add_row(f"[bold]{literal(campaign.name)}[/] {campaign.id[:8]}", state_text(campaign))
     grid.add_row(f"round {current.number}, {enum_name(current, 'phase')}", _progress_text(response))
     done, total = _progress(response)
     if total:
@@ -124,12 +127,14 @@ def _progress_text(response: pb.WatchCampaignResponse) -> str:
         return f"{response.training_progress:.0%}, loss {number(response.training_loss)}"
     tokens = campaign.prompt_tokens + campaign.completion_tokens
     parts = [f"{current.scored} of {current.wanted} dialogues"] if current.wanted else []
+    if current.lost:
+        parts.append(f"{current.lost} lost")
     if current.phase == pb.ROUND_PHASE_GENERATING and "ended" in current.means:
         parts.append(f"{current.means['ended']:.0%} ended")
     if current.kept + current.dropped:
         parts.append(f"{current.kept / (current.kept + current.dropped):.0%} kept")
     if campaign.remaining_seconds:
-        speed = (current.wanted - current.scored) / campaign.remaining_seconds * 60
+        speed = (current.wanted - current.scored - current.lost) / campaign.remaining_seconds * 60
         parts.append(f"{speed:.0f} a minute, about {campaign.remaining_seconds:.0f} s left")
     parts.append(f"{tokens:,} tokens")
     return ", ".join(parts)

@@ -228,6 +228,7 @@ class Round(_message.Message):
     DROPPED_BY_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     phase: Global___RoundPhase.ValueType
     wanted: _builtins.int
@@ -242,6 +243,8 @@ class Round(_message.Message):
     """Training dialogues that were scored and went to the filters."""
     outcome: _builtins.str
     """How the round ended: the gate's reason, or why there was no training."""
+    lost: _builtins.int
+    """Dialogues of the phase that it goes on without: asked for again and again, and not back."""
     @_builtins.property
     def means(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Mean scores of the round's training dialogues, by name."""
@@ -269,10 +272,11 @@ class Round(_message.Message):
         dropped_by: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         candidates: _builtins.int = ...,
         outcome: _builtins.str = ...,
+        lost: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_id", b"adapter_id", "candidates", b"candidates", "dataset_id", b"dataset_id", "diversity", b"diversity", "dropped", b"dropped", "dropped_by", b"dropped_by", "evaluation", b"evaluation", "kept", b"kept", "means", b"means", "number", b"number", "outcome", b"outcome", "phase", b"phase", "scored", b"scored", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_id", b"adapter_id", "candidates", b"candidates", "dataset_id", b"dataset_id", "diversity", b"diversity", "dropped", b"dropped", "dropped_by", b"dropped_by", "evaluation", b"evaluation", "kept", b"kept", "lost", b"lost", "means", b"means", "number", b"number", "outcome", b"outcome", "phase", b"phase", "scored", b"scored", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -312,6 +316,7 @@ class Campaign(_message.Message):
     remaining_seconds: _builtins.float
     """Dialogues still to come in the present phase at the present speed; 0 when unknown."""
     spec_yaml: _builtins.str
+    """Only in the answers of CreateCampaign and GetCampaign."""
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]: ...
     def __init__(
@@ -679,7 +684,7 @@ class DialogueRecord(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     decision: _builtins.str
-    """"pending", "kept" or "dropped"."""
+    """"pending", "kept" or "dropped"; "evaluation" where no filter decides."""
     reason: _builtins.str
     @_builtins.property
     def dialogue(self) -> _dialogue_pb2.Dialogue: ...
