@@ -18,6 +18,7 @@ from duologue.contracts.v1 import events_pb2
 from duologue.models.fingerprint import Fingerprint
 from duologue.store import ArtifactStore
 from duologue_training import job
+from duologue_training.folder import WorkFolder
 from duologue_training.plan import TrainingPlan
 from duologue_training.settings import Settings
 from duologue_training.trainings import Trainings
@@ -40,6 +41,8 @@ def refusal(plan: TrainingPlan) -> str:
             job.train(plan, Path(out))
         except job.UnusablePlanError as error:
             return str(error)
+        except OSError as error:
+            return f"OSError: {error}"
     return ""
 
 
@@ -58,7 +61,8 @@ async def main(order: events_pb2.TrainingRequested, artifacts_folder: str, model
     tiny_llama.make(Path(model_folder))
     artifacts = ArtifactStore(artifacts_folder)
     trainings = Trainings()
-    worker = TrainAdapter(artifacts, trainings, Settings(threads=1, device="cpu"))
+    work = WorkFolder(Path(artifacts_folder).with_name("work"))
+    worker = TrainAdapter(artifacts, work, trainings, Settings(threads=1, device="cpu"))
     stages: list[str] = []
 
     async def watch() -> None:
@@ -86,6 +90,8 @@ async def main(order: events_pb2.TrainingRequested, artifacts_folder: str, model
             "completions": [example.completion for example in plan.examples],
             "learnt_of_long_ones": learnt(plan.model_copy(update={"max_tokens": 24})),
             "no_model": refusal(plan.model_copy(update={"base_model": "/nowhere/at/all"})),
+            "no_network": refusal(plan.model_copy(update={"base_model": "nobody/nothing"})),
+            "no_device": refusal(plan.model_copy(update={"device": "mps" if torch.cuda.is_available() else "cuda"})),
             "no_template": refusal(plan.model_copy(update={"base_model": _without_template(Path(model_folder))})),
         }
     print(json.dumps(seen))

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 RESULT = {
+    "base_files": {"config.json": "c0", "model.safetensors": "5a"},
     "steps": 2,
     "losses": [2.5, 1.25],
     "seconds": 3.5,
@@ -38,7 +39,8 @@ def tell(stage: str, **fields: float) -> None:
     print(json.dumps({"stage": stage, **fields}), flush=True)
 
 
-def train(plan: dict, out: Path) -> None:
+def train(plan: dict, folder: Path) -> None:
+    out = folder / "out"
     tell("loading")
     print("a library says hello", flush=True)
     for step, loss in enumerate(RESULT["losses"], 1):
@@ -50,14 +52,14 @@ def train(plan: dict, out: Path) -> None:
         (out / "merged").mkdir()
         (out / "merged" / "model.safetensors").write_bytes(b"merged weights")
     (out / "fingerprint.json").write_text(json.dumps({"max_tokens": 16, "probes": []}))
-    own = {"training_id": plan["training_id"], "base_model": plan["base_model"], "examples": len(plan["examples"])}
-    (out / "training.json").write_text(json.dumps(own | RESULT))
+    (folder / "result.json").write_text(json.dumps(RESULT | {"examples": len(plan["examples"])}))
     tell("done")
 
 
 def main() -> int:
     here = Path(__file__).parent
-    plan = json.loads(Path(sys.argv[1]).read_text())
+    folder = Path(sys.argv[1])
+    plan = json.loads((folder / "plan.json").read_text())
     with (here / "calls.jsonl").open("a") as file:
         file.write(json.dumps({"plan": plan, "environment": dict(os.environ), "pid": os.getpid()}) + "\n")
     script = json.loads((here / "script.json").read_text())
@@ -76,7 +78,7 @@ def main() -> int:
         tell("loading")
         os.read(sys.stdin.fileno(), 1)
         return 1
-    train(plan, Path(sys.argv[2]))
+    train(plan, folder)
     return 0
 
 

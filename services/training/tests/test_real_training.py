@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from duologue.contracts.v1 import events_pb2
 from duologue.store import ArtifactStore
+from duologue_training.folder import TrainingFolder
 from duologue_training.plan import Example, TrainingPlan
 from tests.support.desk import dialogue
 from tests.support.requirements import ROOT, require_ml
@@ -124,6 +126,21 @@ def test_a_base_model_that_can_not_be_used_is_refused_with_its_name(seen: dict[s
     assert seen["no_template"].endswith("has no chat template")
 
 
+def test_a_device_that_is_not_there_is_refused_instead_of_training_for_days_on_another(seen: dict[str, Any]) -> None:
+    assert "and this process sees none" in seen["no_device"]
+
+
+def test_a_hub_that_can_not_be_asked_is_no_reason_to_refuse_a_base_model(seen: dict[str, Any]) -> None:
+    assert seen["no_network"].startswith("OSError: ")
+
+
+def test_the_record_has_the_hashes_of_the_base_model_s_config_and_weights(seen: dict[str, Any], folder: Path) -> None:
+    record = json.loads((folder / "artifacts/adapters/desk-r1/training.json").read_text())
+    names = ("config.json", "model.safetensors")
+    hashes = {name: hashlib.sha256((folder / "model" / name).read_bytes()).hexdigest() for name in names}
+    assert record["result"]["base_files"] == hashes
+
+
 @pytest.fixture
 def parent(folder: Path, seen: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
     """A process that has just started a long training."""
@@ -144,11 +161,10 @@ def parent(folder: Path, seen: dict[str, Any]) -> Iterator[subprocess.Popen[str]
         threads=1,
         device="cpu",
     )
-    file, out = folder / "long.json", folder / "long"
-    file.write_text(plan.model_dump_json())
-    out.mkdir()
+    work = TrainingFolder(folder / "long")
+    work.begin(plan)
     process = subprocess.Popen(
-        [require_ml(), "-m", "tests.support.training_parent", file, out],
+        [require_ml(), "-m", "tests.support.training_parent", work.path],
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import structlog
 
-from duologue.bus import Poison, Record, Transient
+from duologue.bus import Record, Transient
 from duologue.bus.codec import decode
 from duologue.contracts.topics import TRAINING_COMPLETED
 from duologue.contracts.v1 import events_pb2, training_pb2
-from duologue.store import ArtifactStore
+from duologue.store import ArtifactStore, listing_sha256
+from duologue_training.folder import WorkFolder
+from duologue_training.plan import TrainingRecord
 from duologue_training.settings import Settings
 from duologue_training.trainings import Trainings
 from duologue_training.worker import TrainAdapter
@@ -39,7 +45,13 @@ class Bench:
     def worker(self, *attempts: str, **settings: object) -> TrainAdapter:
         self._path = install(self._folder, *attempts)
         self._monkeypatch.setenv("PYTHONPATH", str(self._path))
-        return TrainAdapter(self.artifacts, self.trainings, Settings(**settings))  # type: ignore[arg-type]
+        work = WorkFolder(self._folder / "work")
+        return TrainAdapter(self.artifacts, work, self.trainings, Settings(**settings))  # type: ignore[arg-type]
+
+    @property
+    def under_way(self) -> list[str]:
+        """Trainings that have a folder."""
+        return sorted(path.name for path in (self._folder / "work").glob("*"))
 
     @property
     def calls(self) -> list[dict]:
@@ -105,6 +117,84 @@ async def test_an_adapter_that_is_stored_is_told_of_and_not_trained_again(bench:
     assert len(bench.calls) == 1
 
 
+async def test_a_finished_training_that_can_not_be_stored_is_only_stored_the_next_time(
+    bench: Bench, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    worker = bench.worker("trains")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.artifacts, "write", full)
+        with pytest.raises(Transient, match="no space"):
+            await worker.handle(order)
+    assert bench.under_way == ["desk-r2"]
+    assert completed(await worker.handle(order)).error == ""
+    assert len(bench.calls) == 1
+    assert bench.under_way == []
+
+
+async def test_what_was_finished_for_another_plan_is_not_taken_for_this_one(
+    bench: Bench, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    worker = bench.worker("trains")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.artifacts, "write", full)
+        with pytest.raises(Transient):
+            await worker.handle(order)
+    order.rank = 2
+    await worker.handle(order)
+    assert [call["plan"]["rank"] for call in bench.calls] == [4, 2]
+
+
+async def test_a_service_that_starts_removes_what_was_left_unfinished_or_long_ago(
+    bench: Bench, order: Order, tmp_path: Path
+) -> None:
+    work = WorkFolder(tmp_path / "work")
+    for name in ("unfinished", "finished", "old"):
+        work.of(name).out.mkdir(parents=True)
+    for name in ("finished", "old"):
+        work.of(name).result.write_text("{}")
+    os.utime(work.of("old").result, (0, 0))
+    work.sweep()
+    assert bench.under_way == ["finished"]
+    WorkFolder(tmp_path / "no such folder").sweep()
+
+
+async def test_the_adapter_s_record_leads_back_to_all_that_it_was_made_of(bench: Bench, order: Order) -> None:
+    done = completed(await bench.worker("trains", threads=2).handle(order))
+    record = TrainingRecord.model_validate_json(bench.artifacts.read("adapters/desk-r2/training.json"))
+    assert (record.campaign_id, record.round, record.base_model) == (CAMPAIGN_ID, 2, "models/base")
+    assert record.base_model_sha256 == listing_sha256({"config.json": "c0", "model.safetensors": "5a"})
+    assert [(used.dataset_id, used.uri, used.sha256) for used in record.datasets] == [
+        (sealed.dataset_id, f"datasets/{sealed.dataset_id}/data.parquet", sealed.data.sha256)
+        for sealed in order.datasets
+    ]
+    asked = {"training_id", "rank", "alpha", "learning_rate", "weight_decay", "batch_size", "epochs", "seed"}
+    assert {name: record.plan[name] for name in asked} == {name: getattr(order, name) for name in asked}
+    assert record.plan["threads"] == 2
+    assert record.result.losses == [2.5, 1.25]
+    names = (
+        "README.md",
+        "adapter/adapter_model.safetensors",
+        "fingerprint.json",
+        "merged/model.safetensors",
+    )
+    hashes = {name: bench.artifacts.stored(f"adapters/desk-r2/{name}").sha256 for name in names}
+    assert done.artifact.sha256 == record.sha256 == listing_sha256(hashes)
+
+
+async def test_a_record_that_is_damaged_is_answered_with_an_error_and_the_adapter_left_alone(
+    bench: Bench, order: Order
+) -> None:
+    bench.artifacts.write("adapters/desk-r2/training.json", b"half")
+    assert "training.json is no record" in completed(await bench.worker("trains").handle(order)).error
+    assert bench.calls == []
+
+
 async def test_an_adapter_that_is_only_half_stored_is_trained_again(bench: Bench, order: Order) -> None:
     bench.artifacts.write("adapters/desk-r2/fingerprint.json", b"half")
     done = completed(await bench.worker("trains").handle(order))
@@ -166,10 +256,32 @@ async def test_a_dataset_that_is_not_there_yet_is_waited_for(bench: Bench, order
         await bench.worker("trains").handle(order)
 
 
-async def test_a_dataset_that_was_changed_is_poison(bench: Bench, order: Order) -> None:
+async def test_a_dataset_that_was_changed_is_answered_with_an_error(bench: Bench, order: Order) -> None:
     bench.artifacts.write(order.datasets[0].data.uri, b"other bytes")
-    with pytest.raises(Poison, match="SHA-256"):
-        await bench.worker("trains").handle(order)
+    assert "SHA-256" in completed(await bench.worker("trains").handle(order)).error
+    assert bench.calls == []
+
+
+@pytest.mark.parametrize("content", ["no parquet", "other columns", "other rows"])
+async def test_a_dataset_that_can_not_be_read_is_answered_with_an_error(
+    bench: Bench, order: Order, content: str
+) -> None:
+    file = BytesIO(b"no parquet")
+    if content != "no parquet":
+        rows = [{"examples" if content == "other rows" else "other": ["text"]}]
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    stored = bench.artifacts.write("datasets/odd/data.parquet", file.getvalue())
+    order.datasets[0].data.uri, order.datasets[0].data.sha256 = stored.uri, stored.sha256
+    assert "datasets/odd/data.parquet is no dataset" in completed(await bench.worker("trains").handle(order)).error
+
+
+@pytest.mark.parametrize("field", ["training_id", "adapter_id"])
+async def test_a_name_that_leads_out_of_its_folder_is_answered_with_an_error(
+    bench: Bench, order: Order, field: str
+) -> None:
+    setattr(order, field, "../desk-r2")
+    assert f'{field}: "../desk-r2" is no name' in completed(await bench.worker("trains").handle(order)).error
+    assert bench.calls == []
 
 
 async def test_a_library_that_chatters_does_no_harm(bench: Bench, order: Order) -> None:
@@ -244,5 +356,7 @@ async def test_the_card_says_where_the_adapter_comes_from(bench: Bench, order: O
         "| 2.500 to 1.250 over 2 steps |",
         f"| desk-r1 | 1 | 1 of 9 | `{order.datasets[0].data.sha256[:12]}` |",
         "torch 2.15",
+        "SHA-256 of its files `" + listing_sha256({"config.json": "c0", "model.safetensors": "5a"})[:12] + "`",
+        "after 1 warm-up steps",
     ):
         assert said in card

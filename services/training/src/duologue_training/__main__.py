@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from duologue.contracts.topics import TRAINING_REQUESTED
 from duologue.contracts.v1 import events_pb2, training_pb2, training_pb2_grpc
 from duologue.runtime import Runtime, load_settings
 from duologue.store import ArtifactStore
+from duologue_training.folder import WorkFolder
 from duologue_training.rpc import TrainingRpc
 from duologue_training.settings import Settings
 from duologue_training.trainings import Trainings
@@ -18,7 +20,9 @@ async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("training", settings) as runtime:
         trainings = Trainings()
-        train = TrainAdapter(ArtifactStore(settings.artifacts.url), trainings, settings)
+        work = WorkFolder(Path(settings.work))
+        work.sweep()
+        train = TrainAdapter(ArtifactStore(settings.artifacts.url), work, trainings, settings)
 
         runtime.serve(
             training_pb2_grpc.add_TrainingServiceServicer_to_server,

@@ -6,11 +6,11 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
 
+from duologue_training.folder import TrainingFolder
 from duologue_training.plan import ProgressLine
 
 log = structlog.get_logger(__name__)
@@ -30,8 +30,8 @@ class ChildFailed(Exception):
         self.status = status
 
 
-async def run_job(plan: Path, out: Path, told: Callable[[ProgressLine], Awaitable[None]]) -> None:
-    """Run the training process to its end; `told` is awaited with its progress.
+async def run_job(folder: TrainingFolder, told: Callable[[ProgressLine], Awaitable[None]]) -> None:
+    """Run the training process on a folder that has its plan to its end; `told` is awaited with its progress.
 
     Raises `ChildFailed`. When cancelled, the process is killed.
     """
@@ -39,8 +39,7 @@ async def run_job(plan: Path, out: Path, told: Callable[[ProgressLine], Awaitabl
         sys.executable,
         "-m",
         "duologue_training.job",
-        str(plan),
-        str(out),
+        str(folder.path),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

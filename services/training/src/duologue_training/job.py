@@ -1,10 +1,11 @@
-"""The training process: `python -m duologue_training.job PLAN OUT`. LoRA on completions only; progress on stdout.
+"""The training process: `python -m duologue_training.job FOLDER`. LoRA on completions only; progress on stdout.
 
 It is a process of its own so that a training that is killed, or runs out of memory, takes nothing else with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -18,16 +19,20 @@ from typing import Any
 import datasets
 import torch
 import transformers
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers.utils import cached_file
 from trl import SFTConfig, SFTTrainer
 
 from duologue.core.prompts import Message
 from duologue.models.fingerprint import Fingerprint, Probe
+from duologue_training.folder import TrainingFolder
 from duologue_training.plan import UNUSABLE, Example, ProgressLine, TrainingPlan, TrainingResult
 
 _PROBES = 8
 _PROBE_TOKENS = 16
+_PRESENT = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 
 
@@ -52,7 +57,7 @@ def tell(line: ProgressLine) -> None:
 
 
 def train(plan: TrainingPlan, out: Path) -> TrainingResult:
-    """Train, write `adapter/`, with `merge` also `merged/`, `fingerprint.json` and last `training.json` below `out`."""
+    """Train, and write `adapter/`, with `merge` also `merged/`, and `fingerprint.json` below `out`."""
     started = time.monotonic()
     tell(ProgressLine(stage="loading"))
     model, tokenizer = _load(plan)
@@ -78,9 +83,8 @@ def train(plan: TrainingPlan, out: Path) -> TrainingResult:
         ],
     )
     (out / "fingerprint.json").write_text(fingerprint.model_dump_json(indent=2))
-    result = TrainingResult(
-        training_id=plan.training_id,
-        base_model=plan.base_model,
+    return TrainingResult(
+        base_files=_file_hashes(plan.base_model),
         examples=len(plan.examples),
         steps=len(progress.losses),
         losses=progress.losses,
@@ -88,23 +92,42 @@ def train(plan: TrainingPlan, out: Path) -> TrainingResult:
         telling_probes=len(fingerprint.telling),
         versions={package: version(package) for package in _PACKAGES},
     )
-    (out / "training.json").write_text(result.model_dump_json(indent=2))
-    return result
 
 
 def _load(plan: TrainingPlan) -> tuple[Any, Any]:
+    if plan.device in _PRESENT and not _PRESENT[plan.device]():
+        raise UnusablePlanError(f"device is {plan.device}, and this process sees none: set it to auto or cpu")
     if plan.threads:
         torch.set_num_threads(plan.threads)
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.base_model)
         model = AutoModelForCausalLM.from_pretrained(plan.base_model, dtype=torch.float32)
     except (OSError, ValueError) as error:
+        if not _is_permanent(error):
+            raise
         raise UnusablePlanError(f"base model {plan.base_model!r} can't be loaded: {error}") from error
     if tokenizer.chat_template is None:
         raise UnusablePlanError(f"base model {plan.base_model!r} has no chat template")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _is_permanent(error: Exception) -> bool:
+    """A name that no model has stays wrong; a hub or a disk that does not answer may answer the next attempt."""
+    # transformers makes an OSError of everything, and keeps what it was as the cause.
+    permanent = (ValueError, RepositoryNotFoundError, RevisionNotFoundError)
+    return isinstance(error, ValueError) or isinstance(error.__cause__, permanent)
+
+
+def _file_hashes(model: str) -> dict[str, str]:
+    """SHA-256 of the config and the weights, wherever they were loaded from."""
+    folder = Path(str(cached_file(model, "config.json"))).parent
+    hashes = {}
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
 def _trainer(plan: TrainingPlan, model: Any, tokenizer: Any, progress: _Progress, out: Path) -> SFTTrainer:
@@ -171,16 +194,18 @@ def _die_with_parent() -> None:
 
 
 def main() -> int:
-    plan_file, out = Path(sys.argv[1]), Path(sys.argv[2])
+    folder = TrainingFolder(Path(sys.argv[1]))
     _die_with_parent()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     try:
-        plan = TrainingPlan.model_validate_json(plan_file.read_text())
-        train(plan, out)
+        plan = TrainingPlan.model_validate_json(folder.plan.read_text())
+        result = train(plan, folder.out)
     except UnusablePlanError as error:
         print(json.dumps({"error": str(error)}), file=sys.stderr)
         return UNUSABLE
+    os.sync()  # with the result the rest must be whole, after a power cut too
+    folder.result.write_text(result.model_dump_json())
     tell(ProgressLine(stage="done"))
     return 0
 

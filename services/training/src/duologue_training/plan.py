@@ -53,13 +53,33 @@ class ProgressLine(_Part):
 
 
 class TrainingResult(_Part):
-    """`training.json` of an adapter: written last, so that an adapter with it is whole."""
+    """What came of a training, as the training process tells it."""
 
-    training_id: str
-    base_model: str
+    base_files: dict[str, str] = Field(description="SHA-256 of the base model's config and weights, by file name.")
     examples: int
     steps: int
     losses: list[float] = Field(description="Mean loss of each step, of the completions' tokens only.")
     seconds: float
     telling_probes: int = Field(description="Probes of the fingerprint that base and adapter answer differently.")
     versions: dict[str, str]
+
+
+class DatasetUsed(_Part):
+    """A dataset that was learnt, its data relative to the artifact store."""
+
+    dataset_id: str
+    uri: str
+    sha256: str
+
+
+class TrainingRecord(_Part):
+    """`training.json` of an adapter: written last, so that an adapter with it is whole. It leads back to its origin."""
+
+    campaign_id: str
+    round: int
+    base_model: str
+    base_model_sha256: str = Field(description="Of the listing of the result's `base_files`.")
+    datasets: list[DatasetUsed]
+    plan: dict[str, str | int | float | bool] = Field(description="All that was asked for but the examples.")
+    result: TrainingResult
+    sha256: str = Field(description="Of the listing of all other files of the adapter.")

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import tempfile
+import asyncio
 import time
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
+from pydantic import ValidationError
 
-from duologue.bus import Record
+from duologue.bus import Poison, Record
 from duologue.bus.codec import encode
 from duologue.contracts.topics import TRAINING_COMPLETED
 from duologue.contracts.v1 import dialogue_pb2, training_pb2
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.runtime.failures import sorted_failures
-from duologue.store import ArtifactStore
+from duologue.store import ArtifactStore, check_name, listing_sha256
 from duologue_training.card import adapter_card
 from duologue_training.child import ChildFailed, run_job
-from duologue_training.plan import UNUSABLE, Example, ProgressLine, TrainingPlan, TrainingResult
+from duologue_training.folder import TrainingFolder, WorkFolder
+from duologue_training.plan import (
+    UNUSABLE,
+    DatasetUsed,
+    Example,
+    ProgressLine,
+    TrainingPlan,
+    TrainingRecord,
+    TrainingResult,
+)
 from duologue_training.settings import Settings
 from duologue_training.trainings import Trainings
 
@@ -28,32 +39,51 @@ log = structlog.get_logger(__name__)
 
 
 class TrainAdapter:
-    """Trains what is requested. A training that is already in the artifact store is told of, not done again."""
+    """Trains what is requested. A training that is already in the artifact store is told of, not done again.
 
-    def __init__(self, artifacts: ArtifactStore, trainings: Trainings, settings: Settings) -> None:
+    A request that can't be carried out is answered with the reason: a campaign waits for the answer.
+    """
+
+    def __init__(self, artifacts: ArtifactStore, work: WorkFolder, trainings: Trainings, settings: Settings) -> None:
         self._artifacts = artifacts
+        self._work = work
         self._trainings = trainings
         self._settings = settings
 
     async def handle(self, event: pb.TrainingRequested) -> Sequence[Record]:
-        with sorted_failures():
-            folder = f"adapters/{event.adapter_id}"
-            if not self._artifacts.exists(f"{folder}/training.json"):
-                error = await self._train(event, folder)
-                if error:
-                    await self._tell(event, "failed", error=error)
-                    return [self._completed(event, pb.TrainingCompleted(error=error))]
+        try:
+            with sorted_failures():
+                completed = await self._complete(event)
             await self._tell(event, "done")
-            return [self._completed(event, self._result(event, folder))]
+        except Poison as error:
+            completed = pb.TrainingCompleted(error=str(error))
+            await self._tell(event, "failed", error=completed.error)
+        completed.training_id = event.training_id
+        completed.campaign_id = event.campaign_id
+        completed.round = event.round
+        return [encode(TRAINING_COMPLETED, completed, "training")]
 
-    async def _train(self, event: pb.TrainingRequested, folder: str) -> str:
-        """Train and store; an error that no further attempt would mend, else empty."""
+    async def _complete(self, event: pb.TrainingRequested) -> pb.TrainingCompleted:
+        check_name("training_id", event.training_id)
+        check_name("adapter_id", event.adapter_id)
+        folder = f"adapters/{event.adapter_id}"
+        if not await asyncio.to_thread(self._artifacts.exists, f"{folder}/training.json"):
+            await self._train(event, folder)
+        return await asyncio.to_thread(self._completed, event, folder)
+
+    async def _train(self, event: pb.TrainingRequested, folder: str) -> None:
+        """Train and store. What a process that was killed had finished is only stored."""
         if not event.base_model:
-            return "no base model: set training.base_model in the campaign, or base_model of the campaign service"
-        examples = self._examples(event)
-        if not examples:
-            return "nothing to learn from: there is no agent turn in the datasets"
-        plan = self._plan(event, examples)
+            raise Poison(
+                "no base model: set training.base_model in the campaign, or base_model of the campaign service"
+            )
+        plan = self._plan(event, await asyncio.to_thread(self._examples, event))
+        work = self._work.of(event.training_id)
+        result = await asyncio.to_thread(work.finished, plan) or await self._run(event, plan, work)
+        await asyncio.to_thread(self._store, event, plan, result, work.out, folder)
+        await asyncio.to_thread(work.remove)
+
+    async def _run(self, event: pb.TrainingRequested, plan: TrainingPlan, work: TrainingFolder) -> TrainingResult:
         started = time.monotonic()
 
         async def told(line: ProgressLine) -> None:
@@ -62,39 +92,49 @@ class TrainAdapter:
                 await self._tell(event, line.stage, line.step, line.steps, line.loss, seconds)
 
         for attempt in range(1, self._settings.attempts + 1):
-            with tempfile.TemporaryDirectory(prefix="duologue-training-") as temporary:
-                plan_file, out = Path(temporary) / "plan.json", Path(temporary) / "out"
-                plan_file.write_text(plan.model_dump_json())
-                out.mkdir()
-                try:
-                    await run_job(plan_file, out, told)
-                except ChildFailed as error:
-                    log.warning(
-                        "training process failed", training=event.training_id, attempt=attempt, error=str(error)
-                    )
-                    if error.status == UNUSABLE or attempt == self._settings.attempts:
-                        return str(error)
-                    continue
-                self._store(event, plan, out, folder)
-                return ""
-        raise AssertionError("unreachable: the last attempt returns")
+            await asyncio.to_thread(work.begin, plan)
+            try:
+                await run_job(work, told)
+                break
+            except ChildFailed as error:
+                log.warning("training process failed", training=event.training_id, attempt=attempt, error=str(error))
+                if error.status == UNUSABLE or attempt == self._settings.attempts:
+                    await asyncio.to_thread(work.remove)
+                    raise Poison(str(error)) from error
+        return TrainingResult.model_validate_json(work.result.read_text())
 
-    def _store(self, event: pb.TrainingRequested, plan: TrainingPlan, out: Path, folder: str) -> None:
-        result_file = out / "training.json"
-        result = TrainingResult.model_validate_json(result_file.read_text())
-        (out / "README.md").write_text(adapter_card(event, plan, result))
-        result_text = result_file.read_text()
-        result_file.unlink()
-        self._artifacts.write_folder(folder, out)
+    def _store(
+        self, event: pb.TrainingRequested, plan: TrainingPlan, result: TrainingResult, out: Path, folder: str
+    ) -> None:
+        base_model_sha256 = listing_sha256(result.base_files)
+        (out / "README.md").write_text(adapter_card(event, plan, result, base_model_sha256))
+        record = TrainingRecord(
+            campaign_id=event.campaign_id,
+            round=event.round,
+            base_model=event.base_model,
+            base_model_sha256=base_model_sha256,
+            datasets=[
+                DatasetUsed(dataset_id=sealed.dataset_id, uri=sealed.data.uri, sha256=sealed.data.sha256)
+                for sealed in event.datasets
+            ],
+            plan=plan.model_dump(exclude={"examples"}),
+            result=result,
+            sha256=self._artifacts.write_folder(folder, out).sha256,
+        )
         # Last, and atomically: an adapter with this file is whole.
-        self._artifacts.write(f"{folder}/training.json", result_text.encode())
+        self._artifacts.write(f"{folder}/training.json", record.model_dump_json(indent=2).encode())
 
     def _examples(self, event: pb.TrainingRequested) -> list[Example]:
         examples: list[Example] = []
         for sealed in event.datasets:
             data = self._artifacts.read(sealed.data.uri, sealed.data.sha256)
-            for turns in pq.read_table(BytesIO(data), columns=["examples"])["examples"].to_pylist():
-                examples.extend(Example(prompt=turn["prompt"], completion=turn["completion"]) for turn in turns)
+            try:
+                for turns in pq.read_table(BytesIO(data), columns=["examples"])["examples"].to_pylist():
+                    examples.extend(Example(prompt=turn["prompt"], completion=turn["completion"]) for turn in turns)
+            except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
+                raise Poison(f"{sealed.data.uri} is no dataset: {error}") from error
+        if not examples:
+            raise Poison("nothing to learn from: there is no agent turn in the datasets")
         return examples
 
     def _plan(self, event: pb.TrainingRequested, examples: list[Example]) -> TrainingPlan:
@@ -116,8 +156,12 @@ class TrainAdapter:
             device=self._settings.device,
         )
 
-    def _result(self, event: pb.TrainingRequested, folder: str) -> pb.TrainingCompleted:
-        result = TrainingResult.model_validate_json(self._artifacts.read(f"{folder}/training.json"))
+    def _completed(self, event: pb.TrainingRequested, folder: str) -> pb.TrainingCompleted:
+        try:
+            record = TrainingRecord.model_validate_json(self._artifacts.read(f"{folder}/training.json"))
+        except ValidationError as error:
+            raise Poison(f"{folder}/training.json is no record of a training: {error}") from error
+        result = record.result
         merged = self._artifacts.local_path(f"{folder}/merged")
         served = str(merged) if merged is not None and merged.is_dir() else event.adapter_id
         fingerprint = self._artifacts.stored(f"{folder}/fingerprint.json")
@@ -127,19 +171,13 @@ class TrainAdapter:
                 served_model=served,
                 fingerprint=dialogue_pb2.Artifact(uri=fingerprint.uri, sha256=fingerprint.sha256),
             ),
-            artifact=dialogue_pb2.Artifact(uri=folder),
+            artifact=dialogue_pb2.Artifact(uri=folder, sha256=record.sha256),
             examples=result.examples,
             steps=result.steps,
             first_loss=result.losses[0] if result.losses else 0.0,
             last_loss=result.losses[-1] if result.losses else 0.0,
             seconds=result.seconds,
         )
-
-    def _completed(self, event: pb.TrainingRequested, completed: pb.TrainingCompleted) -> Record:
-        completed.training_id = event.training_id
-        completed.campaign_id = event.campaign_id
-        completed.round = event.round
-        return encode(TRAINING_COMPLETED, completed, "training")
 
     async def _tell(
         self,

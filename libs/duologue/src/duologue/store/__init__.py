@@ -1,8 +1,17 @@
 """State in SQL and artifacts on any file system."""
 
-from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact, check_name
+from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact, check_name, listing_sha256
 from duologue.store.database import Database
 from duologue.store.outbox import Outbox
 from duologue.store.workflows import WorkflowShelf
 
-__all__ = ["ArtifactDamaged", "ArtifactStore", "Database", "Outbox", "StoredArtifact", "WorkflowShelf", "check_name"]
+__all__ = [
+    "ArtifactDamaged",
+    "ArtifactStore",
+    "Database",
+    "Outbox",
+    "StoredArtifact",
+    "WorkflowShelf",
+    "check_name",
+    "listing_sha256",
+]

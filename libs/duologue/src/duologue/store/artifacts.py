@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """Where an artifact lies, relative to the store, and the SHA-256 of its bytes (of a folder: of its listing)."""
+    """Where an artifact lies, relative to the store, and the SHA-256 of its bytes, or a folder's `listing_sha256`."""
 
     uri: str
     sha256: str
@@ -33,6 +34,12 @@ def check_name(field: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         message = f'"{name}" is no name: 1 to 200 letters, digits, ".", "_" and "-", a letter or digit first'
         raise InvalidInput([Problem(field, 0, message)])
+
+
+def listing_sha256(hashes: Mapping[str, str]) -> str:
+    """One SHA-256 for several files, given theirs by relative name: of the lines `sha256  name`, sorted by name."""
+    lines = [f"{sha256}  {name}" for name, sha256 in sorted(hashes.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 class ArtifactStore:
@@ -57,13 +64,12 @@ class ArtifactStore:
         return StoredArtifact(uri, hashlib.sha256(data).hexdigest())
 
     def write_folder(self, uri: str, source: Path) -> StoredArtifact:
-        """Copy a local folder. Its hash is that of the sorted lines `sha256  name`."""
-        lines = []
+        """Copy a local folder with all below it."""
+        hashes = {}
         for path in sorted(path for path in source.rglob("*") if path.is_file()):
             name = path.relative_to(source).as_posix()
-            stored = self.write(f"{uri}/{name}", path.read_bytes())
-            lines.append(f"{stored.sha256}  {name}")
-        return StoredArtifact(uri, hashlib.sha256("\n".join(lines).encode()).hexdigest())
+            hashes[name] = self.write(f"{uri}/{name}", path.read_bytes()).sha256
+        return StoredArtifact(uri, listing_sha256(hashes))
 
     def read(self, uri: str, sha256: str = "") -> bytes:
         """The bytes of a file. Raises FileNotFoundError, or `ArtifactDamaged` when they don't have the given hash."""

@@ -83,6 +83,6 @@ def _settings(service: str, layout: Layout, ports: Ports, model: LocalModel) -> 
         "roleplay": {"models": {"client": client, "agent": agent, "manager": client}},
         "scoring": {"judge": client},
         "filtering": {"database": {"url": f"sqlite:///{layout.home / 'filtering.db'}"}},
-        "training": {"device": "auto"},
+        "training": {"work": str(layout.home / "training")},
     }
     return settings | own[service]

@@ -400,7 +400,7 @@ class TrainingCompleted(_message.Message):
     def adapter(self) -> _dialogue_pb2.AdapterRef: ...
     @_builtins.property
     def artifact(self) -> _dialogue_pb2.Artifact:
-        """Folder of the adapter: weights, card, fingerprint."""
+        """Folder of the adapter: weights, card, fingerprint, and training.json, which has this SHA-256 and says of what."""
 
     def __init__(
         self,
