@@ -169,6 +169,7 @@ async def test_an_adapter_that_is_promoted_while_it_is_evaluated_stays_released(
     world.measure = lambda request: {"subgoals_relative": 0.5}
     await promote(plane, adapter_id)
     campaign = await world.run()
+    assert campaign.history[0].evaluation.released
     assert campaign.history[0].outcome.startswith("promoted by hand while it was evaluated; the gate saw: the gain of ")
     assert await states(plane) == {adapter_id: "released"}
     assert await told(plane) == [(adapter_id, "promote")]

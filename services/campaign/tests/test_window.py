@@ -190,7 +190,7 @@ async def test_what_a_round_went_without_is_still_told_when_the_campaign_is_over
     await driver.look()
     campaign = await world.run()
     assert campaign.state == pb.CAMPAIGN_STATE_COMPLETED
-    assert campaign.reason == "round 1 goes on without 1 dialogues: see `duologue dlq list`"
+    assert campaign.reason == "round 1 goes on without 1 dialogue: see `duologue dlq list`"
 
 
 async def test_evaluation_goes_on_with_the_pairs_that_are_complete(plane: ControlPlane) -> None:

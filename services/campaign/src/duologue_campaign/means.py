@@ -8,26 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
+from duologue.core.campaign import METRICS
 from duologue.core.dialogue import Split
 from duologue.core.text import diversity
 from duologue_campaign.tables import DialogueRow, RoundRow
 
 # Ulmer et al. 2024, section 3.3: diversity over a sample of 25 dialogues of one agent role.
 _SAMPLE = 25
-
-METRICS = (
-    "words",
-    "ngrams",
-    "subgoals_absolute",
-    "subgoals_relative",
-    "subgoals_branch",
-    "ended",
-    "success",
-    "repeats",
-    "role_leaks",
-    "character_client",
-    "character_agent",
-)
 
 
 def add_to_sums(current: RoundRow, scores: dict[str, object]) -> None:

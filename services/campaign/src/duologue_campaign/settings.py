@@ -25,6 +25,11 @@ class Settings(ServiceSettings):
         600.0,
         gt=0,
         le=86_400,
-        description="Without progress for this long, what is missing is asked for again.",
+        description="Without progress for this long, a phase stands still: dialogues that are out are asked for again.",
     )
-    reissues: int = Field(2, ge=0, le=100, description="Times that a round's missing dialogues are asked for again.")
+    reissues: int = Field(
+        2,
+        ge=0,
+        le=100,
+        description="Times in a row before a round goes on without its dialogues, or the campaign is paused.",
+    )

@@ -207,12 +207,12 @@ class StateMachine:
         lock_releases(session, row.name)
         standing = released_adapter_id(session, row.name)
         if standing != row.current_adapter_id:
-            evaluation.released = False
+            evaluation.released = standing == adapter.id
             evaluation.reason = _overtaken(adapter.id, row.current_adapter_id, standing, evaluation.reason)
         adapter.evaluation = evaluation.SerializeToString()
         if evaluation.released:
             self._outbox.add(session, release(session, adapter, "gate", self._clock()))
-        elif standing != adapter.id:
+        else:
             adapter.state = "refused"
         self._end_round(current, evaluation.reason)
         return True
@@ -260,9 +260,7 @@ class StateMachine:
 
     def _enter(self, current: RoundRow, phase: str, *, wanted: int) -> None:
         if current.lost:
-            noun = "evaluation dialogues" if current.phase == EVALUATING else "dialogues"
-            without = f"goes on without {len(current.lost)} {noun}: see `duologue dlq list`"
-            current.note = "; ".join(filter(None, [current.note, without]))
+            current.note = "; ".join(filter(None, [current.note, _without(current)]))
         current.phase = phase
         current.phase_began_at = current.progress_at = self._clock()
         current.wanted, current.issued, current.scored, current.lost = wanted, 0, 0, []
@@ -295,6 +293,11 @@ class StateMachine:
 
 def _numbers(scores: dict[str, object]) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items() if isinstance(value, (int, float))}
+
+
+def _without(current: RoundRow) -> str:
+    kind = "evaluation dialogue" if current.phase == EVALUATING else "dialogue"
+    return f"goes on without {len(current.lost)} {kind}{'s' * (len(current.lost) > 1)}: see `duologue dlq list`"
 
 
 def _overtaken(candidate: str, compared: str, standing: str, verdict: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,12 +23,13 @@ Quality = Literal[
     "subgoals_branch",
     "ended",
     "success",
-    "words",
-    "ngrams",
     "character_client",
     "character_agent",
+    "words",
+    "ngrams",
 ]
 Metric = Literal[Quality, "repeats", "role_leaks"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -136,7 +137,7 @@ class Gate(_Part):
 class Evaluation(_Part):
     """Held-out dialogues per adapter. Both adapters meet the same personas, intentions and seeds."""
 
-    dialogues: int = Field(100, ge=2, le=100_000, description="Per adapter.")
+    dialogues: int = Field(100, ge=2, le=100_000, description="Per adapter; below 20 nothing is ever released.")
     structured: bool = Field(True, description="Whether the agent is told what the workflow wants said.")
 
 
