@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer, tokenizers
 
+from duologue.core.campaign import METRICS
 from duologue.core.dialogue import Role
 from duologue.core.scores import Scores, Utterance, branch_depth, relative_depth, score_dialogue
 from duologue.core.workflow import CallNode, EndNode, Workflow, fill
@@ -206,10 +207,8 @@ def test_an_utterance_that_writes_the_other_side_is_a_leak(text: str, leaks: int
     assert score([Utterance(TOOL, text)]).role_leaks == 0
 
 
-def test_metrics_are_read_by_name() -> None:
-    scores = score(performing("greet", "ask_code", "ask_day", "bye"))
-    assert (scores.metric("success"), scores.metric("subgoals_absolute")) == (1.0, 4.0)
-    assert scores.metric("character_agent") is None
+def test_every_metric_of_a_campaign_file_is_a_score() -> None:
+    assert set(METRICS) == set(Scores.__dataclass_fields__) - {"nodes"}
 
 
 # Random dialogues

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from duologue.bus.record import Delivery, LeaseLost, Record
 from duologue.bus.sqlite_log import SqliteLog, append, ensure_topic, read_from
+from duologue.bus.waiting import set_within
 
 Place = tuple[str, int]
 
@@ -67,12 +68,8 @@ class EmbeddedSubscription:
             # Nothing is awaited from here to the caller: a fetch that is given up leaves what was read to the next.
             if deliveries := self._hand_out(limit):
                 return deliveries
-            try:
-                async with asyncio.timeout(pause):  # wait_for of Python 3.11 can swallow a cancellation
-                    await self._log.changed.wait()
-                pause = _POLL_SECONDS
-            except TimeoutError:
-                pause = min(pause * 1.5, _MAX_POLL_SECONDS)
+            changed = await set_within(self._log.changed, pause)
+            pause = _POLL_SECONDS if changed else min(pause * 1.5, _MAX_POLL_SECONDS)
         return []
 
     async def finish(self, delivery: Delivery, outputs: Sequence[Record] = ()) -> None:

@@ -6,20 +6,7 @@ from rich.table import Table
 
 from duologue.cli.output import console, enum_name, literal, number, print_table, printable
 from duologue.contracts.v1 import campaign_pb2 as pb
-
-_MEANS = (
-    "subgoals_absolute",
-    "subgoals_relative",
-    "subgoals_branch",
-    "ended",
-    "success",
-    "character_client",
-    "character_agent",
-    "words",
-    "ngrams",
-    "repeats",
-    "role_leaks",
-)
+from duologue.core.campaign import METRICS
 
 
 def print_campaign(campaign: pb.Campaign) -> None:
@@ -41,7 +28,7 @@ def print_round(round_: pb.Round) -> None:
     console.print(f"\n[bold]Round {round_.number}[/]: {enum_name(round_, 'phase')}" + _outcome(round_))
     if round_.means:
         grid = Table.grid(padding=(0, 2))
-        for name in _MEANS:
+        for name in METRICS:
             if name in round_.means:
                 grid.add_row(f"  {name}", number(round_.means[name]))
         grid.add_row("  diversity", number(round_.diversity) if round_.candidates else "-")

@@ -52,11 +52,6 @@ class Scores:
     character_client: float | None = None
     character_agent: float | None = None
 
-    def metric(self, name: str) -> float | None:
-        """A metric by its name, as a number; booleans count 0 and 1."""
-        value = getattr(self, name)
-        return None if value is None else float(value)
-
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
