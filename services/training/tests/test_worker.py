@@ -284,6 +284,23 @@ async def test_a_name_that_leads_out_of_its_folder_is_answered_with_an_error(
     assert bench.calls == []
 
 
+@pytest.mark.parametrize("call", ["exists", "read", "write"])
+async def test_while_artifacts_are_read_and_written_the_service_answers(
+    bench: Bench, order: Order, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    loop, original = asyncio.get_running_loop(), getattr(bench.artifacts, call)
+    answered = []
+
+    def slow(*arguments: object) -> object:
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(timeout=20)
+        answered.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(bench.artifacts, call, slow)
+    assert completed(await bench.worker("trains").handle(order)).error == ""
+    assert answered
+
+
 async def test_a_library_that_chatters_does_no_harm(bench: Bench, order: Order) -> None:
     assert completed(await bench.worker("chatters").handle(order)).error == ""
 
