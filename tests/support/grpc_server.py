@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from duologue.runtime.errors import ErrorInterceptor
 @asynccontextmanager
 async def serving(register: Callable[[Any, Any], None], servicer: object) -> AsyncIterator[str]:
     """The address of the server."""
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(asyncio.Event())])
     register(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

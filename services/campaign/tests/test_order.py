@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from duologue.bus import Poison, Transient
 from duologue.bus.embedded import EmbeddedBus
 from duologue.contracts.v1 import campaign_pb2, events_pb2
+from duologue.runtime.failures import classify_errors
 from tests.support.campaign_world import World, without_times
 from tests.support.control_plane import ControlPlane, fleeting_control_plane
 from tests.support.desk import dialogue, played, scored
@@ -93,6 +94,6 @@ async def test_a_dialogue_that_can_not_be_read_is_not_counted(plane: ControlPlan
     campaign_id = await plane.create()
     event = scored(dialogue(campaign_id=campaign_id))
     event.dialogue.turns[0].role = 0
-    with pytest.raises(Poison, match="unknown role 0"):
+    with pytest.raises(Poison, match="unknown role 0"), classify_errors():
         await plane.events.scored(event)
     assert (await plane.campaign(campaign_id)).history[0].scored == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from typing import Any
@@ -13,6 +14,7 @@ import structlog
 from duologue.bus import Poison, RetryPolicy
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.dialogue import Split
+from duologue.runtime.failures import classify_errors
 from duologue.store import StoredArtifact
 from duologue_filtering.rows import SCHEMA
 from services.filtering.tests.conftest import House
@@ -261,6 +263,24 @@ async def test_a_dataset_that_can_not_be_sealed_is_not_tried_at_every_candidate(
     assert len([line for line in logs if line["event"] == "sealing failed"]) == 1
 
 
+async def test_while_a_dataset_is_stored_candidates_are_still_collected(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, write = asyncio.get_running_loop(), house.artifacts.write
+
+    def slow(uri: str, data: bytes) -> StoredArtifact:
+        collecting = house.collect.handle(scored(dialogue(f"while {uri}", round=2)))
+        asyncio.run_coroutine_threadsafe(collecting, loop).result(timeout=20)
+        return write(uri, data)
+
+    monkeypatch.setattr(house.artifacts, "write", slow)
+    await collect(house, 1)
+    async with house.sealing():
+        await house.order(1)
+        await house.sealed()
+    assert len(await house.candidates()) == 3
+
+
 async def test_payloads_are_let_go_once_they_are_sealed(house: House) -> None:
     await collect(house, 2)
     await house.collect.handle(scored(dialogue("other", round=2)))
@@ -322,7 +342,7 @@ def broken(change: str) -> events_pb2.DialogueScored:
 async def test_a_dialogue_that_could_never_be_written_is_no_candidate_but_a_dead_letter(
     house: House, change: str
 ) -> None:
-    with pytest.raises(Poison, match=f"unknown {change} 0"):
+    with pytest.raises(Poison, match=f"unknown {change} 0"), classify_errors():
         await house.collect.handle(broken(change))
     assert await house.candidates() == []
 

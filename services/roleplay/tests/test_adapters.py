@@ -12,6 +12,7 @@ from duologue.bus import Poison, Transient
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.models import ChatModel, ModelServer
 from duologue.models.fingerprint import Fingerprint, Probe
+from duologue.runtime.failures import classify_errors
 from duologue.store import ArtifactStore
 from duologue_roleplay.adapters import AdapterCheck
 from tests.support.model_server import Dropped, ModelRequest, ScriptedModelServer
@@ -118,7 +119,7 @@ async def test_a_release_waits_for_a_server_that_is_down(
     check: AdapterCheck, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer
 ) -> None:
     server.faults = [Dropped()]
-    with pytest.raises(Transient):
+    with pytest.raises(Transient), classify_errors():
         await check.released(release(adapter))
 
 
@@ -126,7 +127,7 @@ async def test_a_fingerprint_that_is_not_there_yet_is_waited_for(
     check: AdapterCheck, adapter: dialogue_pb2.AdapterRef
 ) -> None:
     adapter.fingerprint.uri = "adapters/desk-r2/fingerprint.json"
-    with pytest.raises(Transient, match="fingerprint"):
+    with pytest.raises(Transient, match="fingerprint"), classify_errors():
         await check.released(release(adapter))
 
 
@@ -143,5 +144,5 @@ async def test_a_fingerprint_that_was_changed_is_poison(
     check: AdapterCheck, adapter: dialogue_pb2.AdapterRef, artifacts: ArtifactStore
 ) -> None:
     artifacts.write(adapter.fingerprint.uri, FINGERPRINT.model_dump_json(indent=1).encode())
-    with pytest.raises(Poison, match="SHA-256"):
+    with pytest.raises(Poison, match="SHA-256"), classify_errors():
         await check.released(release(adapter))

@@ -15,6 +15,7 @@ from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.dialogue import EndReason, Split
 from duologue.models import ChatModel, DecisionModel, ModelServer
+from duologue.runtime.failures import classify_errors
 from duologue.store import ArtifactStore, WorkflowShelf
 from duologue_roleplay.adapters import AdapterCheck
 from duologue_roleplay.self_talk import SelfTalk
@@ -79,14 +80,14 @@ async def test_a_workflow_that_is_not_in_the_store_yet_is_waited_for(play: PlayD
     ref = dialogue_pb2.WorkflowRef(
         id="x", version="abcdefabcdef", artifact=dialogue_pb2.Artifact(uri="workflows/abcdefabcdef.json")
     )
-    with pytest.raises(Transient, match="abcdefabcdef"):
+    with pytest.raises(Transient, match="abcdefabcdef"), classify_errors():
         await play.handle(requested(workflow=ref))
 
 
 async def test_a_workflow_that_is_damaged_is_poison(play: PlayDialogue, artifacts: ArtifactStore) -> None:
     ref = dialogue_pb2.WorkflowRef(id="desk", version=DESK.version, artifact=workflow_ref(DESK).artifact)
     artifacts.write(ref.artifact.uri, DESK.to_json().replace("parcel", "letter").encode())
-    with pytest.raises(Poison, match=DESK.version):
+    with pytest.raises(Poison, match=DESK.version), classify_errors():
         await play.handle(requested(workflow=ref))
 
 
@@ -103,7 +104,7 @@ async def test_a_workflow_that_is_damaged_is_poison(play: PlayDialogue, artifact
 async def test_a_request_that_can_never_be_played_is_poison_and_no_model_is_asked(
     play: PlayDialogue, server: ScriptedModelServer, changes: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(Poison, match=reason):
+    with pytest.raises(Poison, match=reason), classify_errors():
         await play.handle(requested(**changes))
     assert server.requests == []
 
@@ -115,12 +116,12 @@ async def test_what_a_model_server_says_decides_whether_the_request_is_tried_aga
     play: PlayDialogue, server: ScriptedModelServer, status: int, kind: type[Exception]
 ) -> None:
     server.faults = [Answered(status, "no")]
-    with pytest.raises(kind, match=str(status)):
+    with pytest.raises(kind, match=str(status)), classify_errors():
         await play.handle(requested())
 
 
 async def test_a_busy_server_s_wish_reaches_the_retry(play: PlayDialogue, server: ScriptedModelServer) -> None:
     server.faults = [Answered(429, "busy", {"Retry-After": "17"})]
-    with pytest.raises(Transient) as caught:
+    with pytest.raises(Transient) as caught, classify_errors():
         await play.handle(requested())
     assert caught.value.retry_after == 17

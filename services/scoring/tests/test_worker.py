@@ -14,6 +14,7 @@ from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.topics import DIALOGUE_SCORED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2, scoring_pb2, scoring_pb2_grpc
 from duologue.models import DecisionModel, ModelServer
+from duologue.runtime.failures import classify_errors
 from duologue.store import ArtifactStore, WorkflowShelf
 from duologue_scoring.rpc import ScoringRpc
 from duologue_scoring.scorer import Scorer
@@ -73,14 +74,14 @@ async def test_a_workflow_that_is_not_there_yet_is_waited_for(worker: ScoreDialo
     event = generated(dialogue())
     event.workflow.version = "0" * 12
     event.workflow.artifact.uri = "workflows/000000000000.json"
-    with pytest.raises(Transient, match="000000000000"):
+    with pytest.raises(Transient, match="000000000000"), classify_errors():
         await worker.handle(event)
 
 
 async def test_a_dialogue_of_an_unknown_kind_is_poison(worker: ScoreDialogue, server: ScriptedModelServer) -> None:
     event = generated(dialogue())
     event.dialogue.turns[0].role = dialogue_pb2.ROLE_UNSPECIFIED
-    with pytest.raises(Poison, match="unknown role 0"):
+    with pytest.raises(Poison, match="unknown role 0"), classify_errors():
         await worker.handle(event)
     assert server.requests == []
 
@@ -90,7 +91,7 @@ async def test_a_judge_that_is_out_of_order_is_waited_for(
     worker: ScoreDialogue, server: ScriptedModelServer, fault: Answered | Dropped
 ) -> None:
     server.faults = [fault]
-    with pytest.raises(Transient):
+    with pytest.raises(Transient), classify_errors():
         await worker.handle(generated(dialogue()))
 
 

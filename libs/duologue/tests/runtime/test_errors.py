@@ -16,7 +16,7 @@ from duologue.contracts.v1 import training_pb2_grpc
 from duologue.core.problems import InvalidInput, Problem
 from duologue.models import ModelRefused, ModelUnavailable
 from duologue.runtime.errors import NotFound, NotPossible
-from duologue.runtime.failures import sorted_failures
+from duologue.runtime.failures import classify_errors
 from duologue.store import ArtifactDamaged
 from tests.support.grpc_server import serving
 
@@ -124,7 +124,7 @@ async def test_a_very_long_message_is_shortened_and_still_arrives(
     ids=lambda value: repr(value) if isinstance(value, Exception) else value.__name__,
 )
 def test_a_record_is_tried_again_or_buried_by_what_went_wrong(error: Exception, kind: type[Exception]) -> None:
-    with pytest.raises(kind) as caught, sorted_failures():
+    with pytest.raises(kind) as caught, classify_errors():
         raise error
     assert type(caught.value) is kind
     if kind is not KeyError:
@@ -132,12 +132,12 @@ def test_a_record_is_tried_again_or_buried_by_what_went_wrong(error: Exception, 
 
 
 def test_a_time_that_a_model_server_named_is_kept() -> None:
-    with pytest.raises(Transient) as caught, sorted_failures():
+    with pytest.raises(Transient) as caught, classify_errors():
         raise ModelUnavailable("busy", retry_after=12.0)
     assert caught.value.retry_after == 12.0
 
 
 def test_what_goes_well_goes_through() -> None:
-    with sorted_failures():
+    with classify_errors():
         done = True
     assert done

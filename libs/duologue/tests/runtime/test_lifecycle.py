@@ -154,6 +154,7 @@ async def test_a_service_answers_its_calls_health_reflection_and_metrics(service
     status, errors = await service.ended()
     assert status == 0
     assert "Traceback" not in errors
+    assert f"metrics_port={service.metrics_port}" in errors
 
 
 async def test_a_service_that_is_told_to_stop_finishes_what_is_in_work_and_takes_no_more(
@@ -176,6 +177,28 @@ async def test_a_service_that_is_told_to_stop_finishes_what_is_in_work_and_takes
     assert status == 0, errors
     assert await scored(bus) == ["first"]
     assert await bus.lag("tiny", DIALOGUE_GENERATED.name) == 1
+
+
+async def test_open_streams_hold_up_no_stop_and_send_who_watches_elsewhere(service: Service) -> None:
+    await service.start(drain_seconds=100 * PATIENCE_SECONDS)
+    await service.serves()
+    async with service.channel() as channel, asyncio.timeout(PATIENCE_SECONDS):
+        trainings: Any = training_pb2_grpc.TrainingServiceStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        training = trainings.WatchTraining(training_pb2.WatchTrainingRequest())
+        serving = health.Watch(health_pb2.HealthCheckRequest())
+        nobody = health.Watch(health_pb2.HealthCheckRequest(service="nobody"))
+        streams = [training, serving, nobody]
+        for stream in streams:
+            await stream.read()
+        service.signal(signal.SIGTERM)
+        assert (await serving.read()).status == NOT_SERVING
+        for stream in streams:
+            with pytest.raises(grpc.aio.AioRpcError, match="the service stops") as caught:
+                await stream.read()
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    status, errors = await service.ended()
+    assert status == 0, errors
 
 
 async def test_what_does_not_end_within_the_drain_time_is_left_for_the_next_start(
@@ -205,7 +228,7 @@ async def test_a_port_in_use_is_named_with_its_setting(service: Service, section
         status, errors = await service.ended()
     assert status == 1
     assert f"127.0.0.1:{port} is in use (setting {section}.port): stop what listens there or change it" in errors
-    assert "Traceback" not in errors
+    assert len(errors.splitlines()) == 1
 
 
 async def test_two_services_never_share_a_port(service: Service, tmp_path: Path) -> None:
@@ -218,19 +241,58 @@ async def test_two_services_never_share_a_port(service: Service, tmp_path: Path)
     assert "setting grpc.port" in errors
 
 
-async def test_a_bus_that_is_not_known_is_a_wrong_setting(service: Service) -> None:
-    await service.start(bus__url="kafkaesque://host")
+@pytest.mark.parametrize("section", ["grpc", "metrics"])
+async def test_an_address_that_is_not_ours_is_not_called_in_use(service: Service, section: str) -> None:
+    await service.start(**{f"{section}__host": "192.0.2.1"})
     status, errors = await service.ended()
     assert status == 2
-    assert "bus URL 'kafkaesque://host' is not known" in errors
-    assert "Traceback" not in errors
+    assert "can't listen on 192.0.2.1:" in errors
+    assert f"(settings {section}.host and {section}.port)" in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("bus__url", "kafkaesque://host", "bus URL 'kafkaesque://host' is not known"),
+        ("bus__url", "sqlite:////dev/null/bus.db", "(setting bus.url)"),
+        ("database__url", "nonsense", "setting database.url is no database: use sqlite:///path or"),
+        ("database__url", "sqlite:////dev/null/x/tiny.db", "setting database.url: the folder of the database"),
+        ("database__url", "postgresql+nosuch://u:s3cret@db/x", "setting database.url is no database"),
+        ("artifacts__url", "nope://bucket", 'setting artifacts.url: there is no store "nope"'),
+    ],
+)
+async def test_what_can_not_be_opened_is_a_wrong_setting(
+    service: Service, variable: str, value: str, said: str
+) -> None:
+    await service.start(**{variable: value})
+    status, errors = await service.ended()
+    assert status == 2
+    assert said in errors
+    assert "s3cret" not in errors
+    assert len(errors.splitlines()) == 1
 
 
 async def test_work_that_fails_takes_the_service_down_with_its_reason(service: Service) -> None:
-    await service.start(fails=True)
+    await service.start(background="fails")
     status, errors = await service.ended()
     assert status == 1
-    assert "RuntimeError: the work beside failed" in errors
+    assert "RuntimeError: the work in the background failed" in errors
+
+
+async def test_every_failure_of_work_is_in_the_log(service: Service) -> None:
+    await service.start(background="fails twice")
+    status, errors = await service.ended()
+    assert status == 1
+    assert "RuntimeError: the work in the background failed" in errors
+    assert "ValueError: and so did the other" in errors
+
+
+async def test_work_that_ends_before_the_service_is_a_failure(service: Service) -> None:
+    await service.start(background="ends")
+    status, errors = await service.ended()
+    assert status == 1
+    assert "ended, and was to run as long as the service" in errors
 
 
 async def test_a_record_that_can_not_be_read_is_a_dead_letter_and_no_crash(service: Service, bus: EmbeddedBus) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,9 @@ from duologue.runtime.settings import LogSettings
 
 @pytest.fixture(autouse=True)
 def _reset() -> Iterator[None]:
+    handlers = logging.root.handlers[:]
     yield
+    logging.root.handlers[:] = handlers
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
@@ -52,6 +55,25 @@ def test_json_logs_are_an_object_a_line_with_service_and_ids(capsys: pytest.Capt
     assert scored["timestamp"].endswith("Z")
     assert "RuntimeError: it broke" in failed["exception"]
     assert "key" not in failed
+
+
+def test_what_libraries_log_is_an_object_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("scoring", LogSettings(format="json"))
+    library = logging.getLogger("library.part")
+    library.info("small")
+    try:
+        call("s3cret-" + "key")
+    except RuntimeError:
+        library.warning("lost %d", 7, exc_info=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert {name: said[name] for name in ("event", "level", "service", "logger")} == {
+        "event": "lost 7",
+        "level": "warning",
+        "service": "scoring",
+        "logger": "library.part",
+    }
+    assert "RuntimeError: it broke" in said["exception"]
 
 
 @pytest.mark.parametrize(("level", "events"), [("debug", 3), ("info", 2), ("warning", 1), ("error", 1)])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
 from duologue.runtime import load_settings
+from duologue.runtime.settings import _variables, mistyped_variables
 from tests.support.tiny_service import Settings
+
+SERVICES = ("campaign", "roleplay", "scoring", "filtering", "training")
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +116,10 @@ def test_printed_settings_are_a_file_that_says_the_same(
         ("DUOLOGUE_MODEL__URL", "localhost:80", "setting model.url (or DUOLOGUE_MODEL__URL)"),
         ("DUOLOGUE_LOG", "debug", '"log"'),
         ("DUOLOGUE_LOG", "3", "setting log (or DUOLOGUE_LOG)"),
+        ("DUOLOGUE_GRPC_PORT", "5001", "DUOLOGUE_GRPC_PORT is no setting: did you mean DUOLOGUE_GRPC__PORT?"),
+        ("DUOLOGUE_DRAIN_SECOND", "5", "DUOLOGUE_DRAIN_SECOND is no setting: did you mean DUOLOGUE_DRAIN_SECONDS?"),
+        ("DUOLOGUE_DATABSE__URL", "x", "DUOLOGUE_DATABSE__URL is no setting: did you mean DUOLOGUE_DATABASE__URL?"),
+        ("DUOLOGUE_BUS__RETRY_FIRST_SECONDS", "901", "retry_first_seconds is longer than retry_deadline_seconds"),
     ],
 )
 def test_a_wrong_variable_is_named_with_what_is_wrong(
@@ -119,6 +127,20 @@ def test_a_wrong_variable_is_named_with_what_is_wrong(
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert said in refused(capsys)
+
+
+def test_variables_of_others_are_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DUOLOGUE_HOME", "DUOLOGUE_JUDGE__URL", "DUOLOGUE_SCORING_PORT", "DUOLOGUE_SCORING_SERVICE_HOST"):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:7403")
+    assert load_settings(Settings, []).grpc.port == 0
+
+
+def test_one_environment_may_hold_the_settings_of_all_services() -> None:
+    kinds = [import_module(f"duologue_{name}.settings").Settings for name in SERVICES]
+    names = {f"DUOLOGUE_{variable}" for kind in kinds for variable in _variables(kind)}
+    assert len(names) > 40
+    for kind in kinds:
+        assert mistyped_variables(kind, names) == {}
 
 
 @pytest.mark.parametrize(

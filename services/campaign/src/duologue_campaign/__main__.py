@@ -53,8 +53,8 @@ async def main() -> None:
         runtime.consume(DIALOGUE_FILTERED, events_pb2.DialogueFiltered, events.filtered)
         runtime.consume(DATASET_SEALED, events_pb2.DatasetSealed, events.sealed)
         runtime.consume(TRAINING_COMPLETED, events_pb2.TrainingCompleted, events.trained)
-        runtime.run_beside(outbox.relay())
-        runtime.run_beside(Driver(database, machine, specs, outbox, changes, seals, progress, settings).run())
+        runtime.run_in_background(outbox.relay)
+        runtime.run_in_background(Driver(database, machine, specs, outbox, changes, seals, progress, settings).run)
         await runtime.until_stopped()
 
 

@@ -13,7 +13,6 @@ from duologue.bus import Poison, Record, Transient
 from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Split
-from duologue.runtime.failures import sorted_failures
 from duologue.store import Database, Outbox
 from duologue_campaign.changes import Changes
 from duologue_campaign.means import add_to_sums
@@ -43,9 +42,8 @@ class CampaignEvents:
         self._clock = clock
 
     async def scored(self, event: pb.DialogueScored) -> Sequence[Record]:
-        with sorted_failures():
-            split = dialogue_from_proto(event.dialogue).split
-            scores = scores_from_proto(event.scores).as_dict()
+        split = dialogue_from_proto(event.dialogue).split
+        scores = scores_from_proto(event.scores).as_dict()
         scores["workflow_id"] = event.workflow.id
 
         def record(session: Session, campaign: CampaignRow) -> None:

@@ -32,8 +32,8 @@ async def main() -> None:
             filtering_pb2.DESCRIPTOR.services_by_name["FilteringService"],
         )
         runtime.consume(DIALOGUE_SCORED, events_pb2.DialogueScored, CollectCandidate(database, sealer).handle)
-        runtime.run_beside(outbox.relay())
-        runtime.run_beside(sealer.run())
+        runtime.run_in_background(outbox.relay)
+        runtime.run_in_background(sealer.run)
         await runtime.until_stopped()
 
 

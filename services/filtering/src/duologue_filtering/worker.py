@@ -11,7 +11,6 @@ from duologue.bus import Record
 from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.v1 import dialogue_pb2
 from duologue.contracts.v1 import events_pb2 as pb
-from duologue.runtime.failures import sorted_failures
 from duologue.store import Database
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.tables import CandidateRow
@@ -26,9 +25,8 @@ class CollectCandidate:
 
     async def handle(self, event: pb.DialogueScored) -> Sequence[Record]:
         if event.dialogue.split == dialogue_pb2.SPLIT_TRAINING:
-            with sorted_failures():
-                dialogue_from_proto(event.dialogue)  # what can't be read would stop the sealing of its whole round
-                scores = scores_from_proto(event.scores).as_dict()
+            dialogue_from_proto(event.dialogue)  # what can't be read would stop the sealing of its whole round
+            scores = scores_from_proto(event.scores).as_dict()
             await self._database.run(lambda session: _collect(session, event, scores))
             self._sealer.wake()
         return []

@@ -13,7 +13,6 @@ from duologue.contracts.v1 import dialogue_pb2 as pb
 from duologue.contracts.v1 import events_pb2
 from duologue.models import ChatModel
 from duologue.models.fingerprint import Fingerprint, WrongAdapter, check_adapter
-from duologue.runtime.failures import sorted_failures
 from duologue.store import ArtifactStore
 
 log = structlog.get_logger(__name__)
@@ -30,8 +29,7 @@ class AdapterCheck:
 
     async def released(self, event: events_pb2.AdapterReleased) -> Sequence[Record]:
         """Check an adapter when it is released: the server loads it, and a wrong one is known before it is used."""
-        with sorted_failures():
-            await self.check(event.adapter)
+        await self.check(event.adapter)
         log.info("released", agent=event.agent, adapter=event.adapter.id or "base model", cause=event.cause)
         return []
 

@@ -11,7 +11,6 @@ from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Dialogue, Turn
 from duologue.models.chat import Sampling
-from duologue.runtime.failures import sorted_failures
 from duologue.store import WorkflowShelf
 from duologue_roleplay.adapters import AdapterCheck
 from duologue_roleplay.self_talk import Plan, SelfTalk
@@ -26,8 +25,7 @@ class PlayDialogue:
         self._adapters = adapters
 
     async def handle(self, event: pb.DialogueRequested) -> Sequence[Record]:
-        with sorted_failures():
-            dialogue = await self.play(event)
+        dialogue = await self.play(event)
         generated = pb.DialogueGenerated(
             dialogue_id=event.dialogue_id,
             dialogue=dialogue_to_proto(dialogue),

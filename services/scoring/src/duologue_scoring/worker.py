@@ -9,7 +9,6 @@ from duologue.bus.codec import encode
 from duologue.contracts.convert import dialogue_from_proto, persona_from_proto, scores_to_proto
 from duologue.contracts.topics import DIALOGUE_SCORED
 from duologue.contracts.v1 import events_pb2 as pb
-from duologue.runtime.failures import sorted_failures
 from duologue.store import WorkflowShelf
 from duologue_scoring.scorer import Scorer
 
@@ -22,12 +21,11 @@ class ScoreDialogue:
         self._workflows = workflows
 
     async def handle(self, event: pb.DialogueGenerated) -> Sequence[Record]:
-        with sorted_failures():
-            scores = await self._scorer.score(
-                dialogue_from_proto(event.dialogue),
-                self._workflows.get(event.workflow),
-                persona_from_proto(event.persona),
-            )
+        scores = await self._scorer.score(
+            dialogue_from_proto(event.dialogue),
+            self._workflows.get(event.workflow),
+            persona_from_proto(event.persona),
+        )
         scored = pb.DialogueScored(
             dialogue_id=event.dialogue_id,
             dialogue=event.dialogue,

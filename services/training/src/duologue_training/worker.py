@@ -18,7 +18,7 @@ from duologue.bus.codec import encode
 from duologue.contracts.topics import TRAINING_COMPLETED
 from duologue.contracts.v1 import dialogue_pb2, training_pb2
 from duologue.contracts.v1 import events_pb2 as pb
-from duologue.runtime.failures import sorted_failures
+from duologue.runtime.failures import classify_errors
 from duologue.store import ArtifactStore, check_name, listing_sha256
 from duologue_training.card import adapter_card
 from duologue_training.child import ChildFailed, run_job
@@ -52,7 +52,7 @@ class TrainAdapter:
 
     async def handle(self, event: pb.TrainingRequested) -> Sequence[Record]:
         try:
-            with sorted_failures():
+            with classify_errors():
                 completed = await self._complete(event)
             await self._tell(event, "done")
         except Poison as error:

@@ -32,6 +32,10 @@ class InvalidInput(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+class WrongSetting(ValueError):
+    """A setting that a service can't start with. The message names it, and the fix."""
+
+
 def did_you_mean(word: str, candidates: Sequence[str]) -> str:
     """A sentence naming the closest candidate, or the candidates when none is close."""
     close = get_close_matches(word, candidates, n=1)

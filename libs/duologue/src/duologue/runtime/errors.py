@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -11,7 +13,7 @@ import structlog
 
 from duologue.bus import Poison, Transient
 from duologue.core.problems import InvalidInput
-from duologue.runtime.failures import sorted_failures
+from duologue.runtime.failures import classify_errors
 
 log = structlog.get_logger(__name__)
 
@@ -34,10 +36,18 @@ _STATUS = {
 }
 # Details travel in a header, percent-encoded, and gRPC refuses an answer whose headers are longer than 8 KiB.
 _LONGEST_DETAILS = 2500
+# For what a stream says of the stop itself, as health does.
+_LAST_WORD_SECONDS = 1.0
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Answers a mistake of the caller with its message, and one of ours with INTERNAL and a stack in the log."""
+    """Answers a mistake of the caller with its message, and one of ours with INTERNAL and a stack in the log.
+
+    Once `stopping` is set, streams end with UNAVAILABLE, so that who watches asks another process or the next one.
+    """
+
+    def __init__(self, stopping: asyncio.Event) -> None:
+        self._stopping = stopping
 
     async def intercept_service(
         self,
@@ -51,10 +61,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_unary_rpc_method_handler(
                 _unary(handler.unary_unary), handler.request_deserializer, handler.response_serializer
             )
-        # The health service's Watch is no generator: it writes to its context.
-        if handler.unary_stream and inspect.isasyncgenfunction(handler.unary_stream):
+        if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+                _stream(handler.unary_stream, self._stopping), handler.request_deserializer, handler.response_serializer
             )
         return handler  # reflection streams both ways; ours do not
 
@@ -69,21 +78,40 @@ def _unary(method: Any) -> Any:
     return call
 
 
-def _stream(method: Any) -> Any:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+def _stream(method: Any, stopping: asyncio.Event) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        answering = asyncio.create_task(_answer(method, request, context))
+        stop = asyncio.create_task(stopping.wait())
         try:
-            async for response in method(request, context):
-                yield response
+            await asyncio.wait({answering, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answering}, timeout=_LAST_WORD_SECONDS)
+            if answering.done():
+                answering.result()
+            else:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the service stops")
         except Exception as error:
             await _abort(error, context)
+        finally:
+            answering.cancel()
+            stop.cancel()
+            await asyncio.gather(answering, stop, return_exceptions=True)
 
     return call
+
+
+async def _answer(method: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    if not inspect.isasyncgenfunction(method):  # the health service's Watch writes to its context itself
+        await method(request, context)
+        return
+    async with aclosing(method(request, context)) as responses:
+        async for response in responses:
+            await context.write(response)
 
 
 async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     if isinstance(error, (grpc.aio.AbortError, grpc.RpcError)):
         raise error
-    error = _sorted(error)
+    error = _classified(error)
     status = _STATUS.get(type(error))
     if status is None:
         log.error("call failed", exc_info=error)
@@ -91,11 +119,11 @@ async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) 
     await context.abort(status, _shortened(str(error)))
 
 
-def _sorted(error: Exception) -> Exception:
+def _classified(error: Exception) -> Exception:
     if isinstance(error, OSError):
         return error  # of our own disk or network: nothing that the caller could mend
     try:
-        with sorted_failures():
+        with classify_errors():
             raise error
     except Exception as found:
         return found

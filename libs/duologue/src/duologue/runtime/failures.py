@@ -17,7 +17,7 @@ _REQUEST_AT_FAULT = {400, 413, 422}
 
 
 @contextmanager
-def sorted_failures() -> Iterator[None]:
+def classify_errors() -> Iterator[None]:
     """Turns the errors of models, artifacts and messages into `Transient` and `Poison`."""
     try:
         yield

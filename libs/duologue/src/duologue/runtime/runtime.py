@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 import prometheus_client
@@ -20,9 +23,11 @@ from grpc_reflection.v1alpha import reflection
 from duologue.bus import Bus, Record, Worker, open_bus
 from duologue.bus.codec import decode
 from duologue.contracts.topics import Topic
+from duologue.core.problems import WrongSetting
 from duologue.runtime.errors import ErrorInterceptor
+from duologue.runtime.failures import classify_errors
 from duologue.runtime.logs import configure_logs
-from duologue.runtime.settings import ServiceSettings
+from duologue.runtime.settings import GrpcSettings, MetricsSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +58,7 @@ class Runtime:
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=[ErrorInterceptor(self.stopping)],
             options=[
                 # Without this a second process listens on the same port, and each gets half of the calls.
                 ("grpc.so_reuseport", 0),
@@ -62,7 +67,7 @@ class Runtime:
             ],
         )
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
-        self._work: list[Coroutine[Any, Any, None]] = []
+        self._work: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     async def __aenter__(self) -> Runtime:
         configure_logs(self.service, self.settings.log)
@@ -74,18 +79,18 @@ class Runtime:
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             self.bus = await open_bus(self.settings.bus.url)
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            raise SystemExit(2) from None
+        except WrongSetting as error:
+            await self._stack.aclose()
+            _refuse(error)
         self._stack.push_async_callback(self.bus.close)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for work in self._work:
-            work.close()  # only what never ran: a failure before until_stopped
         await self._stack.aclose()
+        if isinstance(error, WrongSetting):
+            _refuse(error)
 
     async def open(self, resource: R) -> R:
         """Open a resource for the life of the service."""
@@ -109,53 +114,61 @@ class Runtime:
         *,
         concurrency: int = 32,
     ) -> None:
-        """Work off a topic as a member of the service's group; see `bus.Worker` for the promises."""
+        """Work off a topic as a member of the service's group; see `bus.Worker` for the promises.
+
+        `handle` is given the message of a record and returns what it causes: records that are published with the end
+        of this one, both or neither. What it raises decides what becomes of the record; see `failures`.
+        """
 
         async def handle_record(record: Record) -> Sequence[Record]:
-            with structlog.contextvars.bound_contextvars(key=record.key, topic=topic.name):
+            with structlog.contextvars.bound_contextvars(key=record.key, topic=topic.name), classify_errors():
                 return await handle(decode(message, record))
 
         retry = self.settings.bus.retry
         worker = Worker(self.bus, topic, self.service, handle_record, concurrency=concurrency, retry=retry)
-        self._work.append(worker.run(self.stopping, self.settings.drain_seconds))
+        self._work.append(partial(worker.run, self.stopping, self.settings.drain_seconds))
 
-    def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run until the service stops; the service stops too if it fails."""
-        self._work.append(self._until_stopping(work))
+    def run_in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` until the service stops, which it does as well when `work` fails or ends."""
+        self._work.append(partial(self._until_stopping, work))
 
     async def until_stopped(self) -> None:
-        """SERVING, wait for SIGTERM or a failure, drain. Raises the failure of any work."""
+        """SERVING, wait for SIGTERM or a failure, drain. Failures of work are logged; the process ends with 1 then."""
         reflection.enable_server_reflection(self._names, self._server)
-        grpc_settings = self.settings.grpc
-        address = f"{grpc_settings.host}:{grpc_settings.port}"
+        address = self.settings.grpc
         try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            _exit_on_port("grpc", address)
+            _try_address(address)  # gRPC would not say what is wrong with it
+        except OSError as error:
+            _exit_on_address("grpc", address, error)
+        port = self._server.add_insecure_port(f"{address.host}:{address.port}")
         await self._server.start()
-        work = [asyncio.create_task(coroutine) for coroutine in self._work]
-        self._work = []
+        work = [asyncio.create_task(start()) for start in self._work]
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", grpc_port=port)
+        log.info("serving", grpc_port=port, metrics_port=self._metrics_port)
         stop = asyncio.create_task(self.stopping.wait())
         await asyncio.wait({stop, *work}, return_when=asyncio.FIRST_COMPLETED)
         log.info("draining", seconds=self.settings.drain_seconds)
         self.stopping.set()
         await self._health.enter_graceful_shutdown()
-        results = await asyncio.gather(*work, return_exceptions=True)
-        await self._server.stop(grace=self.settings.drain_seconds if work else 0)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        results = await asyncio.gather(
+            *work, self._server.stop(grace=self.settings.drain_seconds), return_exceptions=True
+        )
+        failures = [result for result in results if isinstance(result, Exception)]
+        for failure in failures:
+            log.error("work failed", exc_info=failure)
+        if failures:
+            raise SystemExit(1)
         log.info("stopped")
 
-    async def _until_stopping(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    async def _until_stopping(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.create_task(work())
         stop = asyncio.create_task(self.stopping.wait())
         await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if task.done():
             task.result()
+            if not self.stopping.is_set():
+                raise RuntimeError(f"{work} ended, and was to run as long as the service")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -163,11 +176,25 @@ class Runtime:
         metrics = self.settings.metrics
         try:
             server, _ = prometheus_client.start_http_server(metrics.port, metrics.host)
-        except OSError:
-            _exit_on_port("metrics", f"{metrics.host}:{metrics.port}")
+        except OSError as error:
+            _exit_on_address("metrics", metrics, error)
+        self._metrics_port = server.server_port
         self._stack.callback(server.shutdown)
 
 
-def _exit_on_port(section: str, address: str) -> None:
-    print(f"{address} is in use (setting {section}.port): stop what listens there or change it", file=sys.stderr)
-    raise SystemExit(1)
+def _try_address(address: GrpcSettings) -> None:
+    family, *_, place = socket.getaddrinfo(address.host.strip("[]"), address.port, type=socket.SOCK_STREAM)[0]
+    socket.create_server(place[:2], family=family).close()
+
+
+def _exit_on_address(section: str, address: GrpcSettings | MetricsSettings, error: OSError) -> NoReturn:
+    where = f"{address.host}:{address.port}"
+    if error.errno == errno.EADDRINUSE:
+        print(f"{where} is in use (setting {section}.port): stop what listens there or change it", file=sys.stderr)
+        raise SystemExit(1)
+    _refuse(f"can't listen on {where}: {error.strerror} (settings {section}.host and {section}.port)")
+
+
+def _refuse(message: object) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise SystemExit(2)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +24,9 @@ from duologue.bus import RetryPolicy
 
 PREFIX = "DUOLOGUE_"
 FILE_VARIABLE = "DUOLOGUE_CONFIG"
+
+# How alike two names must be for one to be the other mistyped. Other programs' variables begin with the prefix too.
+_ALIKE = 0.8
 
 # In a URL, as of a database: scheme://user:password@host?password=...
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|([?&](?:password|passwd|secret|token|key)=)[^&\s]*", re.IGNORECASE)
@@ -42,6 +47,12 @@ class BusSettings(Section):
     retry_deadline_seconds: float = Field(
         900.0, gt=0, le=604_800, description="From the first failure to the dead letters."
     )
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> BusSettings:
+        if self.retry_first_seconds > self.retry_deadline_seconds:
+            raise ValueError("retry_first_seconds is longer than retry_deadline_seconds: nothing would be tried again")
+        return self
 
     @property
     def retry(self) -> RetryPolicy:
@@ -128,6 +139,8 @@ def load_settings(kind: type[Settings], arguments: list[str] | None = None) -> S
     file = os.environ.get(FILE_VARIABLE)
     if file and not Path(file).is_file():
         _refuse(f"{FILE_VARIABLE} names {file}, which is not a file")
+    if mistyped := mistyped_variables(kind, os.environ):
+        _refuse("\n".join(f"{name} is no setting: did you mean {meant}?" for name, meant in mistyped.items()))
     try:
         settings = kind()
     except ValidationError as error:
@@ -140,6 +153,34 @@ def load_settings(kind: type[Settings], arguments: list[str] | None = None) -> S
         print(yaml.safe_dump(_shown(settings.model_dump()), sort_keys=False), end="")
         raise SystemExit(0)
     return settings
+
+
+def mistyped_variables(kind: type[ServiceSettings], names: Iterable[str]) -> dict[str, str]:
+    """Those of the variables that are no settings of this kind, but almost: each with the one that was meant.
+
+    A variable that is like none is another service's, or another program's.
+    """
+    known = list(_variables(kind))
+    sections = {name.split("__")[0] for name in known}
+    mistyped = {}
+    for variable in names:
+        name = variable.upper().removeprefix(PREFIX)
+        if name == variable.upper() or name.split("__")[0] in sections:  # what is wrong in a section pydantic refuses
+            continue
+        if close := get_close_matches(name, known, n=1, cutoff=_ALIKE):
+            mistyped[variable] = PREFIX + close[0]
+    return mistyped
+
+
+def _variables(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The environment's names of all settings of a kind, without what all begin with."""
+    for name, field in kind.model_fields.items():
+        variable = f"{prefix}{name}".upper()
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from _variables(section, f"{variable}__")
+        else:
+            yield variable
 
 
 def _refuse(message: str) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from duologue.core.problems import InvalidInput, Problem
+from duologue.core.problems import InvalidInput, Problem, WrongSetting
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -46,8 +46,14 @@ class ArtifactStore:
     """Files below one root. What can be read is whole, and durable. Calls block: run long ones in a thread."""
 
     def __init__(self, root: str) -> None:
-        """`root`: a folder or an fsspec URL such as s3://bucket/prefix."""
-        self._fs, self._root = fsspec.core.url_to_fs(root)
+        """`root`: a folder or an fsspec URL such as s3://bucket/prefix. Raises `WrongSetting` for another."""
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(root)
+        except (ValueError, ImportError) as error:
+            scheme = root.partition("://")[0]
+            raise WrongSetting(
+                f'setting artifacts.url: there is no store "{scheme}" ({error}); use a folder or s3://bucket/prefix'
+            ) from error
 
     def local_path(self, uri: str) -> Path | None:
         """The artifact as a local path, where the store is a local folder."""

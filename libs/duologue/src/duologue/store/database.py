@@ -10,28 +10,34 @@ from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 
+from duologue.core.problems import WrongSetting
+
 T = TypeVar("T")
+
+_THREADS = 4
 
 
 class Database:
     """Runs functions over a session, each in one transaction, in threads beside the event loop."""
 
-    def __init__(self, url: str, threads: int = 4) -> None:
-        """`url`: as SQLAlchemy takes it. SQLite has one writer, so it gets one thread whatever `threads` says."""
+    def __init__(self, url: str) -> None:
+        """`url`: as SQLAlchemy takes it. Raises `WrongSetting` for one that it can't take.
+
+        SQLite has one writer, so it gets one thread.
+        """
         self.url = url
-        is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        if is_sqlite and (file := make_url(url).database):
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(url, pool_pre_ping=not is_sqlite)
+        self._engine = _engine(url)
+        is_sqlite = self._engine.dialect.name == "sqlite"
         if is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        self._threads = ThreadPoolExecutor(1 if is_sqlite else threads, thread_name_prefix="database")
+        self._threads = ThreadPoolExecutor(1 if is_sqlite else _THREADS, thread_name_prefix="database")
 
     def migrate(self, migrations: Path) -> None:
         """Bring the schema up to the newest of the Alembic migrations in a folder."""
@@ -52,6 +58,25 @@ class Database:
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
         self._engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        if is_sqlite and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        return create_engine(url, pool_pre_ping=not is_sqlite)
+    except ModuleNotFoundError as error:
+        raise WrongSetting(
+            f"the database of setting database.url needs the Python package {error.name}: install it"
+        ) from error
+    except (ArgumentError, ValueError) as error:  # its message may show a password
+        raise WrongSetting(
+            "setting database.url is no database: use sqlite:///path or postgresql+psycopg://user@host/name"
+        ) from error
+    except OSError as error:
+        raise WrongSetting(f"setting database.url: the folder of the database can't be made: {error}") from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
