@@ -21,6 +21,7 @@ from duologue.bus.embedded import EmbeddedBus
 from duologue.bus.worker import ATTEMPT, DEADLINE, FAILED_AT, ORIGIN, REASON, number_in
 from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_REQUESTED
 from duologue.contracts.v1.events_pb2 import DialogueRequested
+from tests.support.eventually import eventually
 
 GROUP = "roleplay"
 TOPIC = DIALOGUE_REQUESTED
@@ -218,9 +219,25 @@ async def test_the_time_that_a_refusal_names_is_kept(bus: EmbeddedBus) -> None:
         return echo(record)
 
     await bus.publish(requests(1))
-    async with working(bus, handle):
+    async with working(bus, handle, retry=replace(QUICK, longest=1.0)):
         await arrived(bus, OUT, 1)
     assert tried_at[1] - tried_at[0] >= 0.5
+
+
+async def test_a_refusal_for_longer_than_the_longest_pause_is_asked_again_after_that(bus: EmbeddedBus) -> None:
+    tries = 0
+
+    async def handle(record: Record) -> list[Record]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise Transient("come back tomorrow", retry_after=86_400)
+        return echo(record)
+
+    await bus.publish(requests(1))
+    async with working(bus, handle):
+        await arrived(bus, OUT, 1)
+    assert await everything_on(bus, DEAD) == []
 
 
 async def test_after_its_deadline_a_record_is_a_dead_letter_with_reason_and_origin(bus: EmbeddedBus) -> None:
@@ -246,16 +263,6 @@ async def test_after_its_deadline_a_record_is_a_dead_letter_with_reason_and_orig
     assert letter.record.not_before == 0
     assert await bus.lag(GROUP, TOPIC.name) == 0
     assert await bus.lag(GROUP, RETRY) == 0
-
-
-async def test_a_refusal_until_after_the_deadline_is_final(bus: EmbeddedBus) -> None:
-    async def handle(record: Record) -> list[Record]:
-        raise Transient("come back tomorrow", retry_after=86_400)
-
-    await bus.publish(requests(1))
-    async with working(bus, handle):
-        (letter,) = await arrived(bus, DEAD, 1)
-    assert letter.record.headers[REASON] == "gave up after 1 attempts: come back tomorrow"
 
 
 async def test_an_unexpected_error_is_logged_with_its_stack_and_tried_again(bus: EmbeddedBus) -> None:
@@ -295,6 +302,63 @@ async def test_a_call_that_is_cancelled_under_the_handler_is_tried_again(bus: Em
     async with working(bus, handle):
         await arrived(bus, OUT, 1)
     assert tries == 2
+
+
+# While nothing goes well
+
+
+async def test_an_outage_of_any_length_costs_no_record_its_attempts(bus: EmbeddedBus) -> None:
+    tried: list[Record] = []
+    is_down = True
+
+    async def handle(record: Record) -> list[Record]:
+        tried.append(record)
+        if is_down:
+            raise Transient("connection refused")
+        return echo(record)
+
+    started = time.time()
+
+    async def longer_than_the_deadline() -> bool:
+        return len(tried) > 30 and time.time() > started + 2 * SHORT.deadline
+
+    await bus.publish(requests(20))
+    async with working(bus, handle, retry=SHORT):
+        await eventually(longer_than_the_deadline, "the outage outlasts the deadline")
+        is_down = False
+        await arrived(bus, OUT, 20)
+    assert await everything_on(bus, DEAD) == []
+    counted = [record for record in await everything_on(bus, RETRY) if ATTEMPT in record.headers]
+    assert len({record.key for record in counted}) < 5  # before it was seen to be an outage
+    assert {record.headers[ATTEMPT] for record in counted} == {"2"}
+
+
+async def test_a_stop_during_an_outage_leaves_what_waits_to_others_at_once(bus: EmbeddedBus) -> None:
+    failing = asyncio.Event()
+    failed = 0
+
+    async def handle(record: Record) -> list[Record]:
+        nonlocal failed
+        failed += 1
+        if failed == 5:
+            failing.set()
+        raise Transient("connection refused")
+
+    async def handle_well(record: Record) -> list[Record]:
+        return echo(record)
+
+    stopping = asyncio.Event()
+    patient = RetryPolicy(first=3600, longest=3600, deadline=86_400)
+    worker = Worker(bus, TOPIC, GROUP, handle, concurrency=8, retry=patient)
+    await bus.publish(requests(20))
+    stopped = asyncio.create_task(worker.run(stopping, drain_seconds=3600))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await failing.wait()
+        stopping.set()
+        await stopped
+    left = 20 - len(await everything_on(bus, RETRY))
+    async with working(bus, handle_well):
+        await arrived(bus, OUT, left)
 
 
 # What never will
@@ -524,42 +588,3 @@ async def test_a_bus_that_cannot_be_read_stops_the_worker(bus: EmbeddedBus) -> N
 
     with pytest.raises(OSError, match="disk I/O error"):
         await run(OverBus(bus, DeafSubscription), handle, asyncio.Event())
-
-
-# Pauses between attempts
-
-POLICIES = st.builds(
-    RetryPolicy,
-    first=st.floats(0.001, 3600),
-    longest=st.floats(0.001, 86_400),
-    deadline=st.floats(0.001, 604_800),
-)
-ATTEMPTS = st.integers(1, 10**9)
-JITTERS = st.floats(0, 1)
-
-
-@given(POLICIES, ATTEMPTS, JITTERS)
-def test_a_pause_is_positive_and_never_longer_than_the_longest(
-    policy: RetryPolicy, attempt: int, jitter: float
-) -> None:
-    assert 0 < policy.delay(attempt, jitter) <= policy.longest
-
-
-@given(POLICIES, ATTEMPTS, JITTERS)
-def test_pauses_double_until_the_longest(policy: RetryPolicy, attempt: int, jitter: float) -> None:
-    assert policy.delay(1, 1.0) == min(policy.first, policy.longest)
-    this, following = policy.delay(attempt, jitter), policy.delay(attempt + 1, jitter)
-    assert this <= following <= 2 * this * (1 + 1e-12)
-    if following < policy.delay(10**9, jitter):
-        assert following == pytest.approx(2 * this)
-
-
-@given(POLICIES, ATTEMPTS, JITTERS, JITTERS)
-def test_jitter_spreads_a_pause_over_its_upper_half(
-    policy: RetryPolicy, attempt: int, jitter: float, more: float
-) -> None:
-    shortest, longest = policy.delay(attempt, 0), policy.delay(attempt, 1)
-    assert shortest == pytest.approx(longest / 2)
-    assert shortest <= policy.delay(attempt, jitter) <= longest
-    if jitter < more:
-        assert policy.delay(attempt, jitter) <= policy.delay(attempt, more)

@@ -2,7 +2,8 @@
 
 from duologue.bus.connect import open_bus
 from duologue.bus.record import Bus, Delivery, LeaseLost, Record, Subscription
-from duologue.bus.worker import Poison, RetryPolicy, Transient, Worker
+from duologue.bus.retry import RetryPolicy
+from duologue.bus.worker import Poison, Transient, Worker
 
 __all__ = [
     "Bus",

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from duologue.bus.backlog import Backlog
 from duologue.bus.record import Delivery, LeaseLost, Record
 from duologue.bus.sqlite_log import SqliteLog, append, ensure_topic, read_from
 from duologue.bus.waiting import set_within
@@ -29,7 +30,7 @@ class _Partition:
     generation: int
     position: int
     skip: set[int]
-    ready: deque[Delivery] = field(default_factory=deque)
+    backlog: Backlog = field(default_factory=Backlog)
     in_flight: set[int] = field(default_factory=set)
     revoked: bool = False
 
@@ -100,8 +101,8 @@ class EmbeddedSubscription:
     def _hand_out(self, limit: int) -> list[Delivery]:
         handed: list[Delivery] = []
         for held in list(self._held.values()):
-            while held.ready and not held.revoked and len(handed) < limit:
-                delivery = held.ready.popleft()
+            while held.backlog and not held.revoked and len(handed) < limit:
+                delivery = held.backlog.take()
                 held.in_flight.add(delivery.offset)
                 handed.append(delivery)
         return handed
@@ -109,15 +110,18 @@ class EmbeddedSubscription:
     # What follows runs in the log's thread, writes within a transaction.
 
     def _read_ahead(self, connection: sqlite3.Connection, limit: int) -> None:
-        """Have `limit` records ready, as far as there are any that are due."""
-        wanted = limit - sum(len(held.ready) for held in self._held.values() if not held.revoked)
+        """Have `limit` records that are due in the backlogs, as far as there are any."""
+        now = time.time()
+        for held in self._held.values():
+            held.backlog.ripen(now)
+        wanted = limit - sum(len(held.backlog) for held in self._held.values() if not held.revoked)
         places = deque(self._held)
         self._turns += 1
         places.rotate(self._turns)  # so that one full partition does not starve the others
         for place in places:
             held = self._held[place]
             if not held.revoked and wanted > 0:
-                wanted -= _read_on(connection, place, held, wanted)
+                wanted -= _read_on(connection, place, held, wanted, now)
 
     def _finish(self, connection: sqlite3.Connection, delivery: Delivery, outputs: Sequence[Record]) -> None:
         place = (self._group, delivery.record.topic, delivery.partition)
@@ -201,26 +205,20 @@ class EmbeddedSubscription:
         connection.execute("UPDATE cursor SET owner = '' WHERE grp = ? AND owner = ?", (self._group, self._member))
 
 
-def _read_on(connection: sqlite3.Connection, place: Place, held: _Partition, limit: int) -> int:
-    """Make at most `limit` more records of a partition ready: the next that are due and not finished. How many."""
-    ready = 0
-    now = time.time()
-    while ready < limit:
-        asked = limit - ready
-        due = 0
-        for delivery in read_from(connection, *place, held.position, asked):
-            if delivery.record.not_before > now:
-                break
-            due += 1
+def _read_on(connection: sqlite3.Connection, place: Place, held: _Partition, limit: int, now: float) -> int:
+    """Read past what waits until `limit` more records of a partition are due in its backlog. How many are."""
+    before = len(held.backlog)
+    while (missing := limit - (len(held.backlog) - before)) > 0 and not held.backlog.is_full:
+        deliveries = read_from(connection, *place, held.position, missing)
+        for delivery in deliveries:
             held.position = delivery.offset + 1
             if delivery.offset in held.skip:
                 held.skip.discard(delivery.offset)
             else:
-                held.ready.append(replace(delivery, generation=held.generation))
-                ready += 1
-        if due < asked:
+                held.backlog.add(replace(delivery, generation=held.generation), now)
+        if len(deliveries) < missing:
             break
-    return ready
+    return len(held.backlog) - before
 
 
 def _is_finished(connection: sqlite3.Connection, place: tuple[str, str, int], offset: int) -> bool:

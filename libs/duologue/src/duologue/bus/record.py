@@ -11,7 +11,8 @@ from typing import Protocol
 class Record:
     """A message to publish. Records of a topic with one key keep their order.
 
-    `not_before`: seconds since the epoch; no consumer is given the record earlier. 0: at once.
+    `not_before`: seconds since the epoch; no consumer is given the record earlier, and those behind it need not wait for
+    it. 0: at once.
     """
 
     topic: str

@@ -7,13 +7,15 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from duologue.bus.circuit import CircuitBreaker
 from duologue.bus.record import Bus, Delivery, LeaseLost, Record, Subscription
+from duologue.bus.retry import RetryPolicy
 from duologue.contracts.topics import Topic
 
 log = structlog.get_logger(__name__)
@@ -47,21 +49,8 @@ class Transient(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """When to try again, in seconds: exponential with jitter, until `deadline` after the first failure."""
-
-    first: float = 0.5
-    longest: float = 60.0
-    deadline: float = 900.0
-
-    def delay(self, attempt: int, jitter: float) -> float:
-        """Before attempt number `attempt` + 1; `jitter` in [0, 1]."""
-        ceiling = min(self.first * 2.0 ** min(attempt - 1, 30), self.longest)
-        return ceiling * (0.5 + 0.5 * jitter)
-
-
 Handle = Callable[[Record], Awaitable[Sequence[Record]]]
+"""Makes of a record what it causes. Raises `Poison` or `Transient`; anything else is taken for a mistake of ours."""
 
 
 def number_in(headers: Mapping[str, str], name: str, otherwise: float) -> float:
@@ -78,7 +67,8 @@ class Worker:
 
     `handle` turns a record into what it causes; those records and the end of the delivery are written together.
     At most `concurrency` records are in work, and no more are fetched: a slow handler slows the intake. Records of one
-    key are handled one after the other.
+    key are handled one after the other. While none goes well, as when a model server is down, they wait: one at a time
+    is tried, and none of their attempts counts.
     """
 
     def __init__(
@@ -92,6 +82,7 @@ class Worker:
         self._room.set()
         self._concurrency = concurrency
         self._retry = retry
+        self._circuit = CircuitBreaker(retry)
         self._tails: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] | None = None
@@ -110,6 +101,7 @@ class Worker:
             first: set[asyncio.Future[Any]] = {intake, stop, self._failure}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             intake.cancel()  # what is not in work by now is left to others
+            self._circuit.stop()
             if stopping.is_set() and self._tasks:
                 await asyncio.wait(self._tasks, timeout=drain_seconds)
         finally:
@@ -153,6 +145,8 @@ class Worker:
     async def _work(self, subscription: Subscription, delivery: Delivery, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait({before})
+        if not await self._circuit.admit():
+            return
         labels = (self._topic.name, self._group)
         started = time.perf_counter()
         with _IN_FLIGHT.labels(*labels).track_inprogress():
@@ -169,34 +163,52 @@ class Worker:
         """What became of the delivery, and the records to write for it."""
         record = delivery.record
         try:
-            return "done", await self._handle(record)
+            outputs = await self._handle(record)
+            self._circuit.succeed()
+            return "done", outputs
         except Poison as error:
             return "dead", [self._dead_letter(delivery, str(error))]
         except Transient as error:
+            self._circuit.fail(_origin(delivery), str(error))
+            if self._circuit.is_open:  # an outage: this attempt does not count
+                return self._again(delivery, str(error), self._pause(delivery, error.retry_after), {})
             return self._put_off(delivery, str(error), error.retry_after)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             # Not this worker was cancelled, but something that the handler waited for.
-            return self._put_off(delivery, "what the handler waited for was cancelled", 0.0)
+            return self._put_off(delivery, "what the handler waited for was cancelled")
         except Exception as error:
             # Ours, not the record's: say so with the stack, and treat it as something that a fixed version may solve.
             log.exception("handler failed", place=delivery.place, key=record.key)
-            return self._put_off(delivery, f"{type(error).__name__}: {error}", 0.0)
+            return self._put_off(delivery, f"{type(error).__name__}: {error}")
 
-    def _put_off(self, delivery: Delivery, reason: str, retry_after: float) -> tuple[str, Sequence[Record]]:
-        headers = delivery.record.headers
+    def _put_off(self, delivery: Delivery, reason: str, retry_after: float = 0.0) -> tuple[str, Sequence[Record]]:
+        """Another attempt, or after the deadline none."""
+        attempt = _attempt_of(delivery)
         now = time.time()
-        attempt = max(int(number_in(headers, ATTEMPT, 1)), 1)
         latest = now + self._retry.deadline
-        deadline = min(number_in(headers, DEADLINE, latest), latest)
-        due = now + max(self._retry.delay(attempt, random.random()), retry_after)
-        if due > deadline:
+        deadline = min(number_in(delivery.record.headers, DEADLINE, latest), latest)
+        pause = self._pause(delivery, retry_after)
+        if now + pause > deadline:
             return "dead", [self._dead_letter(delivery, f"gave up after {attempt} attempts: {reason}")]
-        log.warning("will retry", place=delivery.place, attempt=attempt, seconds=round(due - now, 2), reason=reason)
-        extra = {ATTEMPT: str(attempt + 1), DEADLINE: str(deadline), REASON: reason}
-        return "retried", [self._aside(delivery, self._topic.retry(self._group), extra, due)]
+        return self._again(delivery, reason, pause, {ATTEMPT: str(attempt + 1), DEADLINE: str(deadline)})
+
+    def _pause(self, delivery: Delivery, retry_after: float) -> float:
+        """Seconds. What a server asks for is heard up to the longest pause: its slip must not cost a record a day."""
+        return max(
+            self._retry.delay(_attempt_of(delivery), random.random()),
+            min(retry_after, self._retry.longest),
+        )
+
+    def _again(
+        self, delivery: Delivery, reason: str, pause: float, extra: dict[str, str]
+    ) -> tuple[str, Sequence[Record]]:
+        attempt = _attempt_of(delivery)
+        log.warning("will retry", place=delivery.place, attempt=attempt, seconds=round(pause, 2), reason=reason)
+        retry = self._topic.retry(self._group)
+        return "retried", [self._aside(delivery, retry, {REASON: reason, **extra}, time.time() + pause)]
 
     def _dead_letter(self, delivery: Delivery, reason: str) -> Record:
         log.error("dead letter", place=delivery.place, key=delivery.record.key, reason=reason)
@@ -204,5 +216,14 @@ class Worker:
         return self._aside(delivery, self._topic.dead_letters(self._group), extra, 0.0)
 
     def _aside(self, delivery: Delivery, topic: str, extra: dict[str, str], not_before: float) -> Record:
-        headers = {**delivery.record.headers, ORIGIN: delivery.record.headers.get(ORIGIN, delivery.place), **extra}
+        headers = {**delivery.record.headers, ORIGIN: _origin(delivery), **extra}
         return replace(delivery.record, topic=topic, headers=headers, not_before=not_before)
+
+
+def _origin(delivery: Delivery) -> str:
+    """Where the record stood first, through all its attempts."""
+    return delivery.record.headers.get(ORIGIN, delivery.place)
+
+
+def _attempt_of(delivery: Delivery) -> int:
+    return max(int(number_in(delivery.record.headers, ATTEMPT, 1)), 1)

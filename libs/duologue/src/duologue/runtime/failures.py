@@ -12,7 +12,7 @@ from duologue.models import ModelRefused, ModelUnavailable
 from duologue.store import ArtifactDamaged
 
 # The request itself is at fault, and would be so tomorrow. Any other refusal (a key, a missing model) is a matter of
-# configuration, which people mend while the records wait.
+# configuration, which people mend while the records wait: the worker's circuit breaker sees to it.
 _REQUEST_AT_FAULT = {400, 413, 422}
 
 
