@@ -6,15 +6,14 @@ from typing import Protocol
 from duologue.bus import Bus
 from duologue.bus.embedded import EmbeddedBus
 
+_LEASE_SECONDS = 1.5
+
 
 class Backend(Protocol):
     """Gives out buses of one backend and does to them what befalls processes.
 
-    Every bus that `open` returns stands for one process. `lease_seconds`: a member that was not heard of for so long
-    loses its partitions.
+    Every bus that `open` returns stands for one process.
     """
-
-    lease_seconds: float
 
     async def new_topic(self) -> str:
         """A topic that nobody has used, with at least four partitions."""
@@ -44,8 +43,6 @@ class Backend(Protocol):
 class EmbeddedBackend:
     """The embedded log. A bus with a connection of its own is to the others what a process is."""
 
-    lease_seconds = 1.5
-
     def __init__(self, file: Path) -> None:
         self._file = file
         self._buses: list[EmbeddedBus] = []
@@ -56,7 +53,7 @@ class EmbeddedBackend:
         return f"test.topic{self._topics}.v1"
 
     async def open(self) -> EmbeddedBus:
-        bus = await EmbeddedBus.open(self._file, partitions=4, lease_seconds=self.lease_seconds)
+        bus = await EmbeddedBus.open(self._file, partitions=4, lease_seconds=_LEASE_SECONDS)
         self._buses.append(bus)
         return bus
 

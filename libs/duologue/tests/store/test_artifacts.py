@@ -52,8 +52,9 @@ def test_what_is_not_there_is_not_found(store: ArtifactStore) -> None:
         store.read("nothing")
 
 
-def test_the_same_again_changes_nothing(store: ArtifactStore) -> None:
-    assert store.write("a", b"bytes") == store.write("a", b"bytes")
+def test_a_file_that_is_written_again_is_replaced(store: ArtifactStore) -> None:
+    store.write("a", b"longer bytes")
+    assert store.write("a", b"bytes") == store.stored("a")
     assert store.read("a") == b"bytes"
 
 

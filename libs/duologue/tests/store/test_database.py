@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import signal
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -120,3 +124,33 @@ async def test_tables_that_a_transaction_made_are_undone_with_it(database: Datab
         lambda session: session.execute(text("SELECT name FROM sqlite_master WHERE name = 'half'")).all()
     )
     assert tables == []
+
+
+MIGRATION = """
+import os, signal
+from alembic import op
+
+revision, down_revision = "0001", None
+
+def upgrade():
+    op.execute("CREATE TABLE first (id INTEGER)")
+    if "KILLED" in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+    op.execute("CREATE TABLE second (id INTEGER)")
+"""
+MIGRATE = "import pathlib, sys, duologue.store as s; s.Database(sys.argv[1]).migrate(pathlib.Path(sys.argv[2]))"
+
+
+async def test_a_migration_that_is_killed_is_made_whole_by_the_next_start(tmp_path: Path) -> None:
+    migrations = tmp_path / "migrations"
+    (migrations / "versions").mkdir(parents=True)
+    (migrations / "versions/0001_two_tables.py").write_text(MIGRATION)
+    shutil.copy(Path(duologue_filtering.__file__).parent / "migrations/env.py", migrations)
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    command = [sys.executable, "-c", MIGRATE, url, str(migrations)]
+    killed = await asyncio.create_subprocess_exec(*command, env={**os.environ, "KILLED": "1"})
+    assert await killed.wait() == -signal.SIGKILL
+    database = Database(url)
+    database.migrate(migrations)
+    await database.run(lambda session: session.execute(text("SELECT * FROM first, second")))
+    await database.close()

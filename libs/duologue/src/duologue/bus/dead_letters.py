@@ -9,7 +9,6 @@ from duologue.bus.record import Bus, Delivery, Record
 from duologue.bus.worker import ATTEMPT, DEADLINE, FAILED_AT, ORIGIN, REASON, number_in
 from duologue.contracts.topics import TOPICS
 
-REPLAYED = "duologue-replayed"
 _REPLAYS = "duologue.dlq.replays"
 
 
@@ -72,7 +71,7 @@ def _again(letter: DeadLetter) -> Record:
         letter.delivery.record,
         # The group's own retry topic: other groups that read the origin have no business with it.
         topic=next(topic for topic in TOPICS if topic.name == letter.topic).retry(letter.group),
-        headers={**headers, REPLAYED: letter.id},
+        headers=headers,
     )
 
 

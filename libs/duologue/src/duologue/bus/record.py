@@ -11,7 +11,7 @@ from typing import Protocol
 class Record:
     """A message to publish. Records of a topic with one key keep their order.
 
-    `not_before`: seconds since the epoch; no consumer is given the record earlier, and those behind it need not wait for
+    `not_before`: seconds since the epoch; no consumer is given the record earlier, and those behind it do not wait with
     it. 0: at once.
     """
 
