@@ -19,7 +19,7 @@ from duologue.bus.codec import decode, encode
 from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_REQUESTED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.models import ChatModel, DecisionModel, Endpoint, ModelServer
-from duologue.store import ArtifactStore, WorkflowShelf
+from duologue.store import ArtifactStore, WorkflowStore
 from duologue_roleplay.adapters import AdapterCheck
 from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.worker import PlayDialogue
@@ -100,10 +100,10 @@ async def opened(
         endpoint = Endpoint(url=url, model="stub", connections=connections)
         servers = [await stack.enter_async_context(server(endpoint)) for _ in range(3)]
         client, agent, manager = ChatModel(servers[0]), ChatModel(servers[1]), DecisionModel(servers[2])
-        shelf = WorkflowShelf(artifacts)
+        workflows = WorkflowStore(artifacts)
         self_talk = SelfTalk(client, agent, manager, speculate=speculate)
-        play = PlayDialogue(self_talk, shelf, AdapterCheck(agent, artifacts))
-        yield Engine(bus, play, shelf.put(scenario.workflow()))
+        play = PlayDialogue(self_talk, workflows, AdapterCheck(agent, artifacts))
+        yield Engine(bus, play, workflows.put(scenario.workflow()))
 
 
 async def chat_bodies(url: str, folder: Path) -> list[bytes]:

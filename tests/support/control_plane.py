@@ -18,7 +18,7 @@ from duologue.bus.embedded import EmbeddedBus
 from duologue.contracts.topics import TOPICS
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import filtering_pb2, filtering_pb2_grpc, training_pb2_grpc
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowShelf
+from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
 from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
 from duologue_campaign.progress import TrainingProgress
@@ -52,7 +52,7 @@ class ControlPlane:
     database: Database
     bus: EmbeddedBus
     outbox: Outbox
-    workflows: WorkflowShelf
+    workflows: WorkflowStore
     clock: Clock
     specs: Specs = field(default_factory=Specs)
     changes: Changes = field(default_factory=Changes)
@@ -118,8 +118,8 @@ async def control_plane(folder: Path) -> AsyncIterator[ControlPlane]:
     database = Database(f"sqlite:///{folder / 'campaign.db'}")
     database.migrate(Path(duologue_campaign.__file__).parent / "migrations")
     bus = await EmbeddedBus.open(folder / "bus.db")
-    shelf = WorkflowShelf(ArtifactStore(str(folder / "artifacts")))
-    yield ControlPlane(database, bus, Outbox(OUTBOX, database, bus), shelf, Clock())
+    workflows = WorkflowStore(ArtifactStore(str(folder / "artifacts")))
+    yield ControlPlane(database, bus, Outbox(OUTBOX, database, bus), workflows, Clock())
     await bus.close()
     await database.close()
 
@@ -129,8 +129,8 @@ async def fleeting_control_plane(folder: Path, bus: EmbeddedBus) -> AsyncIterato
     """On a database in memory, for properties of many histories; what it would publish stays in its outbox."""
     database = Database("sqlite://")
     await database.run(lambda session: Base.metadata.create_all(session.connection()))
-    shelf = WorkflowShelf(ArtifactStore(str(folder / "artifacts")))
-    yield ControlPlane(database, bus, Outbox(OUTBOX, database, bus), shelf, Clock())
+    workflows = WorkflowStore(ArtifactStore(str(folder / "artifacts")))
+    yield ControlPlane(database, bus, Outbox(OUTBOX, database, bus), workflows, Clock())
     await database.close()
 
 

@@ -20,7 +20,7 @@ from duologue.bus import Record
 from duologue.bus.embedded import EmbeddedBus
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowShelf
+from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.tables import OUTBOX, CandidateRow, SealRow
 from duologue_filtering.worker import CollectCandidate
@@ -108,7 +108,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     database.migrate(Path(duologue_filtering.__file__).parent / "migrations")
     bus = await EmbeddedBus.open(tmp_path / "bus.db")
     artifacts = ArtifactStore(str(tmp_path / "artifacts"))
-    workflows = WorkflowShelf(artifacts)
+    workflows = WorkflowStore(artifacts)
     workflows.put(DESK)
     outbox = Outbox(OUTBOX, database, bus)
     sealer = Sealer(database, outbox, artifacts, workflows)

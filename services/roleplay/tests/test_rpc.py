@@ -12,7 +12,7 @@ import pytest
 from duologue.contracts.v1 import dialogue_pb2, events_pb2, roleplay_pb2_grpc
 from duologue.contracts.v1 import roleplay_pb2 as pb
 from duologue.models import ChatModel, DecisionModel, Endpoint, ModelServer
-from duologue.store import ArtifactStore, WorkflowShelf
+from duologue.store import ArtifactStore, WorkflowStore
 from duologue_roleplay.adapters import AdapterCheck
 from duologue_roleplay.rpc import RoleplayRpc
 from duologue_roleplay.self_talk import SelfTalk
@@ -36,11 +36,11 @@ async def server() -> AsyncIterator[ScriptedModelServer]:
 @pytest.fixture
 async def service(server: ScriptedModelServer, tmp_path: Path) -> AsyncIterator[roleplay_pb2_grpc.RoleplayServiceStub]:
     artifacts = ArtifactStore(str(tmp_path / "artifacts"))
-    WorkflowShelf(artifacts).put(DESK)
+    WorkflowStore(artifacts).put(DESK)
     async with ModelServer(server.endpoint(attempts=1)) as models:
         chat = ChatModel(models)
         self_talk = SelfTalk(chat, chat, DecisionModel(models))
-        play = PlayDialogue(self_talk, WorkflowShelf(artifacts), AdapterCheck(chat, artifacts))
+        play = PlayDialogue(self_talk, WorkflowStore(artifacts), AdapterCheck(chat, artifacts))
         settings = ModelSettings(
             client=server.endpoint(), agent=Endpoint(url=NOBODY, model="gone"), manager=server.endpoint()
         )

@@ -16,7 +16,7 @@ from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.dialogue import EndReason, Split
 from duologue.models import ChatModel, DecisionModel, ModelServer
 from duologue.runtime.failures import classify_errors
-from duologue.store import ArtifactStore, WorkflowShelf
+from duologue.store import ArtifactStore, WorkflowStore
 from duologue_roleplay.adapters import AdapterCheck
 from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.worker import PlayDialogue
@@ -38,11 +38,11 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 async def play(server: ScriptedModelServer, artifacts: ArtifactStore) -> AsyncIterator[PlayDialogue]:
-    WorkflowShelf(artifacts).put(DESK)
+    WorkflowStore(artifacts).put(DESK)
     async with ModelServer(server.endpoint(attempts=1)) as models:
         agent = ChatModel(models)
         self_talk = SelfTalk(ChatModel(models), agent, DecisionModel(models))
-        yield PlayDialogue(self_talk, WorkflowShelf(artifacts), AdapterCheck(agent, artifacts))
+        yield PlayDialogue(self_talk, WorkflowStore(artifacts), AdapterCheck(agent, artifacts))
 
 
 async def test_a_request_becomes_one_dialogue_with_all_that_scoring_needs(play: PlayDialogue) -> None:

@@ -15,7 +15,7 @@ from duologue.contracts.topics import DIALOGUE_SCORED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2, scoring_pb2, scoring_pb2_grpc
 from duologue.models import DecisionModel, ModelServer
 from duologue.runtime.failures import classify_errors
-from duologue.store import ArtifactStore, WorkflowShelf
+from duologue.store import ArtifactStore, WorkflowStore
 from duologue_scoring.rpc import ScoringRpc
 from duologue_scoring.scorer import Scorer
 from duologue_scoring.worker import ScoreDialogue
@@ -37,15 +37,15 @@ async def scorer(server: ScriptedModelServer) -> AsyncIterator[Scorer]:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> WorkflowShelf:
-    shelf = WorkflowShelf(ArtifactStore(str(tmp_path / "artifacts")))
-    shelf.put(DESK)
-    return shelf
+def workflows(tmp_path: Path) -> WorkflowStore:
+    workflows = WorkflowStore(ArtifactStore(str(tmp_path / "artifacts")))
+    workflows.put(DESK)
+    return workflows
 
 
 @pytest.fixture
-def worker(scorer: Scorer, shelf: WorkflowShelf) -> ScoreDialogue:
-    return ScoreDialogue(scorer, shelf)
+def worker(scorer: Scorer, workflows: WorkflowStore) -> ScoreDialogue:
+    return ScoreDialogue(scorer, workflows)
 
 
 async def test_the_dialogue_goes_on_with_its_scores_and_nothing_is_lost(worker: ScoreDialogue, scorer: Scorer) -> None:
@@ -95,11 +95,11 @@ async def test_a_judge_that_is_out_of_order_is_waited_for(
         await worker.handle(generated(dialogue()))
 
 
-async def test_a_dialogue_can_be_scored_on_request(scorer: Scorer, shelf: WorkflowShelf) -> None:
+async def test_a_dialogue_can_be_scored_on_request(scorer: Scorer, workflows: WorkflowStore) -> None:
     event = generated(dialogue())
     register = scoring_pb2_grpc.add_ScoringServiceServicer_to_server
     async with (
-        serving(register, ScoringRpc(scorer, shelf)) as address,
+        serving(register, ScoringRpc(scorer, workflows)) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         service = scoring_pb2_grpc.ScoringServiceStub(channel)

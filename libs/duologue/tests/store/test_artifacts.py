@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from duologue.core.problems import InvalidInput
-from duologue.store import ArtifactDamaged, ArtifactStore, WorkflowShelf, check_name
+from duologue.store import ArtifactDamaged, ArtifactStore, WorkflowStore, check_name
 from tests.support.desk import DESK, SHOP
 
 WRITER = """
@@ -155,23 +155,23 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
 
 def test_a_workflow_is_put_and_got_by_its_version(store: ArtifactStore) -> None:
-    ref = WorkflowShelf(store).put(DESK)
+    ref = WorkflowStore(store).put(DESK)
     assert (ref.id, ref.version, ref.artifact.uri) == ("parcel_desk", DESK.version, f"workflows/{DESK.version}.json")
-    assert WorkflowShelf(store).get(ref) == DESK
+    assert WorkflowStore(store).get(ref) == DESK
 
 
 def test_a_workflow_that_was_got_once_is_kept(store: ArtifactStore) -> None:
-    shelf = WorkflowShelf(store)
-    ref = shelf.put(DESK)
-    first = shelf.get(ref)
+    workflows = WorkflowStore(store)
+    ref = workflows.put(DESK)
+    first = workflows.get(ref)
     store.write(ref.artifact.uri, b"gone")
-    assert shelf.get(ref) is first
+    assert workflows.get(ref) is first
 
 
 @pytest.mark.parametrize("content", [SHOP.to_json().encode(), b"no json", b"{}", b"\xff"])
 def test_another_workflow_under_the_name_is_damage(store: ArtifactStore, content: bytes) -> None:
-    ref = WorkflowShelf(store).put(DESK)
+    ref = WorkflowStore(store).put(DESK)
     ref.artifact.sha256 = ""
     store.write(ref.artifact.uri, content)
     with pytest.raises(ArtifactDamaged, match=DESK.version):
-        WorkflowShelf(store).get(ref)
+        WorkflowStore(store).get(ref)

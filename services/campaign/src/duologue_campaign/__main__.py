@@ -16,7 +16,7 @@ from duologue.contracts.v1 import (
     training_pb2_grpc,
 )
 from duologue.runtime import Runtime, load_settings
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowShelf
+from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
 from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
 from duologue_campaign.progress import TrainingProgress
@@ -35,7 +35,7 @@ async def main() -> None:
         runtime.closing(database.close)
         database.migrate(Path(__file__).parent / "migrations")
         outbox = Outbox(OUTBOX, database, runtime.bus)
-        workflows = WorkflowShelf(ArtifactStore(settings.artifacts.url))
+        workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
         filtering = await runtime.open(grpc.aio.insecure_channel(settings.filtering.address))
         training = await runtime.open(grpc.aio.insecure_channel(settings.training.address))
         specs, changes = Specs(), Changes()

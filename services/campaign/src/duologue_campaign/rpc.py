@@ -16,7 +16,7 @@ from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import campaign_pb2_grpc
 from duologue.core.problems import InvalidInput, Problem
 from duologue.runtime.errors import NotFound, NotPossible
-from duologue.store import Database, Outbox, WorkflowShelf
+from duologue.store import Database, Outbox, WorkflowStore
 from duologue_campaign import views
 from duologue_campaign.changes import Changes
 from duologue_campaign.phases import CANCELLED, PAUSED, RUNNING
@@ -43,7 +43,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         machine: StateMachine,
         outbox: Outbox,
         changes: Changes,
-        workflows: WorkflowShelf,
+        workflows: WorkflowStore,
         progress: TrainingProgress,
         clock: Callable[[], float] = time.time,
     ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from duologue.contracts.topics import DIALOGUE_SCORED
 from duologue.contracts.v1 import events_pb2, filtering_pb2, filtering_pb2_grpc
 from duologue.runtime import Runtime, load_settings
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowShelf
+from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
 from duologue_filtering.rpc import FilteringRpc
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.settings import Settings
@@ -24,7 +24,7 @@ async def main() -> None:
         database.migrate(Path(__file__).parent / "migrations")
         artifacts = ArtifactStore(settings.artifacts.url)
         outbox = Outbox(OUTBOX, database, runtime.bus)
-        sealer = Sealer(database, outbox, artifacts, WorkflowShelf(artifacts))
+        sealer = Sealer(database, outbox, artifacts, WorkflowStore(artifacts))
 
         runtime.serve(
             filtering_pb2_grpc.add_FilteringServiceServicer_to_server,

@@ -24,7 +24,7 @@ from duologue.bus.waiting import set_within
 from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowShelf
+from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
 from duologue_filtering.filters import Decision, decide, dropped_by, parse_filters
 from duologue_filtering.rows import SCHEMA, dataset_row
 from duologue_filtering.tables import CandidateRow, SealRow
@@ -49,7 +49,7 @@ class _Failed:
 class Sealer:
     """Seals datasets that were asked for, one at a time. Sealing twice, after a crash, gives the same dataset."""
 
-    def __init__(self, database: Database, outbox: Outbox, artifacts: ArtifactStore, workflows: WorkflowShelf) -> None:
+    def __init__(self, database: Database, outbox: Outbox, artifacts: ArtifactStore, workflows: WorkflowStore) -> None:
         self._database = database
         self._outbox = outbox
         self._artifacts = artifacts

@@ -8,7 +8,7 @@ from duologue.contracts.topics import ADAPTER_RELEASED, DIALOGUE_REQUESTED
 from duologue.contracts.v1 import events_pb2, roleplay_pb2, roleplay_pb2_grpc
 from duologue.models import ChatModel, DecisionModel, ModelServer
 from duologue.runtime import Runtime, load_settings
-from duologue.store import ArtifactStore, WorkflowShelf
+from duologue.store import ArtifactStore, WorkflowStore
 from duologue_roleplay.adapters import AdapterCheck
 from duologue_roleplay.rpc import RoleplayRpc
 from duologue_roleplay.self_talk import SelfTalk
@@ -25,7 +25,7 @@ async def main() -> None:
         manager = DecisionModel(await runtime.open(ModelServer(settings.models.manager)))
         adapters = AdapterCheck(agent, artifacts)
         self_talk = SelfTalk(client, agent, manager, speculate=settings.speculate)
-        play = PlayDialogue(self_talk, WorkflowShelf(artifacts), adapters)
+        play = PlayDialogue(self_talk, WorkflowStore(artifacts), adapters)
 
         runtime.serve(
             roleplay_pb2_grpc.add_RoleplayServiceServicer_to_server,

@@ -11,7 +11,7 @@ from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Dialogue, Turn
 from duologue.models.chat import Sampling
-from duologue.store import WorkflowShelf
+from duologue.store import WorkflowStore
 from duologue_roleplay.adapters import AdapterCheck
 from duologue_roleplay.self_talk import Plan, SelfTalk
 
@@ -19,7 +19,7 @@ from duologue_roleplay.self_talk import Plan, SelfTalk
 class PlayDialogue:
     """Plays what is requested."""
 
-    def __init__(self, self_talk: SelfTalk, workflows: WorkflowShelf, adapters: AdapterCheck) -> None:
+    def __init__(self, self_talk: SelfTalk, workflows: WorkflowStore, adapters: AdapterCheck) -> None:
         self._self_talk = self_talk
         self._workflows = workflows
         self._adapters = adapters

@@ -8,7 +8,7 @@ from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import events_pb2, scoring_pb2, scoring_pb2_grpc
 from duologue.models import DecisionModel, ModelServer
 from duologue.runtime import Runtime, load_settings
-from duologue.store import ArtifactStore, WorkflowShelf
+from duologue.store import ArtifactStore, WorkflowStore
 from duologue_scoring.rpc import ScoringRpc
 from duologue_scoring.scorer import Scorer
 from duologue_scoring.settings import Settings
@@ -18,7 +18,7 @@ from duologue_scoring.worker import ScoreDialogue
 async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("scoring", settings) as runtime:
-        workflows = WorkflowShelf(ArtifactStore(settings.artifacts.url))
+        workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
         judge = DecisionModel(await runtime.open(ModelServer(settings.judge)))
         scorer = Scorer(judge)
 

@@ -7,14 +7,14 @@ from typing import Any
 from duologue.contracts.convert import dialogue_from_proto, persona_from_proto, scores_to_proto
 from duologue.contracts.v1 import scoring_pb2 as pb
 from duologue.contracts.v1 import scoring_pb2_grpc
-from duologue.store import WorkflowShelf
+from duologue.store import WorkflowStore
 from duologue_scoring.scorer import Scorer
 
 
 class ScoringRpc(scoring_pb2_grpc.ScoringServiceServicer):
     """See protos/duologue/v1/scoring.proto."""
 
-    def __init__(self, scorer: Scorer, workflows: WorkflowShelf) -> None:
+    def __init__(self, scorer: Scorer, workflows: WorkflowStore) -> None:
         self._scorer = scorer
         self._workflows = workflows
 

@@ -9,14 +9,14 @@ from duologue.bus.codec import encode
 from duologue.contracts.convert import dialogue_from_proto, persona_from_proto, scores_to_proto
 from duologue.contracts.topics import DIALOGUE_SCORED
 from duologue.contracts.v1 import events_pb2 as pb
-from duologue.store import WorkflowShelf
+from duologue.store import WorkflowStore
 from duologue_scoring.scorer import Scorer
 
 
 class ScoreDialogue:
     """Scores what was generated."""
 
-    def __init__(self, scorer: Scorer, workflows: WorkflowShelf) -> None:
+    def __init__(self, scorer: Scorer, workflows: WorkflowStore) -> None:
         self._scorer = scorer
         self._workflows = workflows
 

@@ -3,7 +3,7 @@
 from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact, check_name, listing_sha256
 from duologue.store.database import Database
 from duologue.store.outbox import Outbox
-from duologue.store.workflows import WorkflowShelf
+from duologue.store.workflows import WorkflowStore
 
 __all__ = [
     "ArtifactDamaged",
@@ -11,7 +11,7 @@ __all__ = [
     "Database",
     "Outbox",
     "StoredArtifact",
-    "WorkflowShelf",
+    "WorkflowStore",
     "check_name",
     "listing_sha256",
 ]

@@ -13,7 +13,7 @@ from duologue.store.artifacts import ArtifactDamaged, ArtifactStore
 _KEPT = 256
 
 
-class WorkflowShelf:
+class WorkflowStore:
     """Workflows in the artifact store, the last few hundred in memory."""
 
     def __init__(self, artifacts: ArtifactStore) -> None:
