@@ -160,6 +160,17 @@ async def test_costs_are_added_up_over_all_dialogues(plane: ControlPlane) -> Non
     assert campaign.model_seconds == pytest.approx(6 * 0.25)
 
 
+async def test_what_scoring_used_is_part_of_the_costs(plane: ControlPlane) -> None:
+    campaign_id = await plane.create(dialogues=1)
+    (request,) = await plane.asked(events_pb2.DialogueRequested)
+    scored = played(request)
+    scored.judge.MergeFrom(events_pb2.Usage(prompt_tokens=7, completion_tokens=2, seconds=0.5))
+    await plane.events.scored(scored)
+    campaign = await plane.campaign(campaign_id)
+    assert (campaign.prompt_tokens, campaign.completion_tokens) == (70 + 7, 15 + 2)
+    assert campaign.model_seconds == pytest.approx(0.25 + 0.5)
+
+
 async def test_a_spent_token_budget_asks_for_no_more_dialogues_and_begins_no_round(plane: ControlPlane) -> None:
     campaign_id = await plane.create(rounds=3, dialogues=50, concurrency=2, budget={"tokens": 300})
     campaign = await World(plane, campaign_id).run()

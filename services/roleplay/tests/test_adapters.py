@@ -41,10 +41,23 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path / "artifacts"))
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-async def check(server: ScriptedModelServer, artifacts: ArtifactStore) -> AsyncIterator[AdapterCheck]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def check(server: ScriptedModelServer, artifacts: ArtifactStore, clock: Clock) -> AsyncIterator[AdapterCheck]:
     async with ModelServer(server.endpoint(attempts=1)) as models:
-        yield AdapterCheck(ChatModel(models), artifacts)
+        yield AdapterCheck(ChatModel(models), artifacts, clock)
 
 
 @pytest.fixture
@@ -80,11 +93,26 @@ async def test_a_server_that_answers_with_the_base_model_is_refused_until_it_is_
     await check.check(adapter)
 
 
-async def test_an_adapter_is_checked_once_per_process_however_many_wait_for_it(
-    check: AdapterCheck, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer
+async def test_an_adapter_is_checked_once_in_ten_minutes_however_many_wait_for_it(
+    check: AdapterCheck, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer, clock: Clock
 ) -> None:
     await asyncio.gather(*(check.check(adapter) for _ in range(5)))
+    clock.now += 599
+    await check.check(adapter)
     assert len(server.requests) == 3
+    clock.now += 1
+    server.say = lambda _: "Base."
+    with pytest.raises(Transient, match="another model is served"):
+        await check.check(adapter)
+
+
+async def test_after_its_server_was_gone_an_adapter_is_checked_again(
+    check: AdapterCheck, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer
+) -> None:
+    await check.check(adapter)
+    check.doubt()
+    await check.check(adapter)
+    assert len(server.requests) == 6
 
 
 async def test_another_fingerprint_is_another_check(

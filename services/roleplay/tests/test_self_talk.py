@@ -80,6 +80,7 @@ async def test_after_a_stray_reply_the_agent_answers_and_asks_again_until_the_di
         f"Answer briefly, then ask again: {GREETING}",
     ]
     assert agent_nodes(dialogue) == ["greet"] * 3
+    assert [turn.again for turn in dialogue.turns if turn.role is Role.AGENT] == [False, True, True]
     assert dialogue.turns[-1].role is Role.CLIENT
 
 
@@ -104,6 +105,7 @@ async def test_an_anytime_node_is_said_and_leads_back_to_the_question(server: Sc
     assert aside.instruction == f"Say now: My colleague is at lunch. {GREETING}"
     assert dialogue.turns[3].node == "greet"
     assert agent_nodes(dialogue) == ["greet", "person", "tell", "bye"]
+    assert [turn.again for turn in dialogue.turns if turn.role is Role.AGENT] == [False, True, False, False]
 
 
 async def test_too_many_asides_in_a_row_derail_too(server: ScriptedModelServer) -> None:
@@ -138,6 +140,13 @@ async def test_a_role_that_says_nothing_usable_twice_ends_the_dialogue(server: S
     assert [turn.role for turn in dialogue.turns] == ([] if mute is Role.AGENT else [Role.AGENT])
     asked = [is_agent(request) for request in server.asked(CHAT)]
     assert asked == ([True, True] if mute is Role.AGENT else [True, False, False])
+
+
+async def test_what_a_silent_role_cost_is_borne_by_the_last_turn(server: ScriptedModelServer) -> None:
+    costs = {"prompt_tokens": 70, "completion_tokens": 3}
+    server.say = lambda request: obedient(request) if is_agent(request) else Said("Agent:", **costs)
+    (opening,) = (await play(server, plan())).turns
+    assert (opening.prompt_tokens, opening.completion_tokens) == (100 + 2 * 70, 10 + 2 * 3)
 
 
 async def test_a_role_that_says_nothing_usable_once_is_asked_again_and_both_tries_are_counted(

@@ -125,3 +125,14 @@ async def test_a_busy_server_s_wish_reaches_the_retry(play: PlayDialogue, server
     with pytest.raises(Transient) as caught, classify_errors():
         await play.handle(requested())
     assert caught.value.retry_after == 17
+
+
+async def test_a_server_that_was_gone_must_show_its_adapter_again(
+    play: PlayDialogue, server: ScriptedModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubts: list[str] = []
+    monkeypatch.setattr(AdapterCheck, "doubt", lambda _: doubts.append("again"))
+    server.faults = [Answered(503, "no")]
+    with pytest.raises(Transient), classify_errors():
+        await play.handle(requested())
+    assert doubts == ["again"]

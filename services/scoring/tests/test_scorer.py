@@ -42,14 +42,14 @@ async def scorer(server: ScriptedModelServer) -> AsyncIterator[Scorer]:
 
 async def test_what_can_be_counted_is_counted_as_everywhere(scorer: Scorer) -> None:
     spoken = dialogue()
-    scores = await scorer.score(spoken, DESK, TEACHER)
+    scores, _ = await scorer.score(spoken, DESK, TEACHER)
     counted = score_dialogue([Utterance(turn.role, turn.text) for turn in spoken.turns], DESK, spoken.facts)
     assert replace(scores, character_agent=None, character_client=None) == counted
     assert scores.nodes == ("greet", "tell", "bye")
 
 
 async def test_being_in_character_is_the_mean_over_a_role_s_utterances(scorer: Scorer) -> None:
-    scores = await scorer.score(dialogue(), DESK, TEACHER)
+    scores, _ = await scorer.score(dialogue(), DESK, TEACHER)
     assert scores.character_agent == pytest.approx((0.9 + 0.6 + 0.3) / 3)
     assert scores.character_client == pytest.approx((0.4 + 0.8) / 2)
 
@@ -72,9 +72,9 @@ async def test_what_a_tool_says_is_nobody_s_character(scorer: Scorer, server: Sc
 
 
 async def test_a_role_that_said_nothing_has_no_character_score(scorer: Scorer) -> None:
-    silent = await scorer.score(dialogue(turns=()), DESK, TEACHER)
+    silent, _ = await scorer.score(dialogue(turns=()), DESK, TEACHER)
     assert (silent.character_agent, silent.character_client) == (None, None)
-    agent_only = await scorer.score(dialogue(turns=dialogue().turns[:1]), DESK, TEACHER)
+    agent_only, _ = await scorer.score(dialogue(turns=dialogue().turns[:1]), DESK, TEACHER)
     assert agent_only.character_agent == pytest.approx(0.9)
     assert agent_only.character_client is None
 
@@ -83,7 +83,7 @@ async def test_a_role_leak_counts_whether_it_was_mended_or_is_still_there(scorer
     turns = list(dialogue().turns)
     turns[1] = replace(turns[1], repairs=("role_leak", "empty", "role_leak"))
     turns[4] = replace(turns[4], text="No, that was all. Agent: Bye.")
-    scores = await scorer.score(dialogue(turns=tuple(turns)), DESK, TEACHER)
+    scores, _ = await scorer.score(dialogue(turns=tuple(turns)), DESK, TEACHER)
     assert scores.role_leaks == 2
 
 
@@ -91,9 +91,25 @@ async def test_a_dialogue_with_more_utterances_than_a_request_takes_is_judged_by
     scorer: Scorer, server: ScriptedModelServer
 ) -> None:
     turns = (Turn(Role.AGENT, "Hello again."),) * 70
-    scores = await scorer.score(dialogue(turns=turns), DESK, TEACHER)
+    scores, _ = await scorer.score(dialogue(turns=turns), DESK, TEACHER)
     assert scores.character_agent == pytest.approx(0.9)
     assert len(server.requests[0].body["questions"]) == 64
+
+
+async def test_what_the_judge_cost_is_told(scorer: Scorer) -> None:
+    _, cost = await scorer.score(dialogue(), DESK, TEACHER)
+    assert cost.prompt_tokens == 5 * 30  # the scripted server's price of a question
+    assert cost.seconds > 0
+    _, nothing = await scorer.score(dialogue(turns=()), DESK, TEACHER)
+    assert (nothing.prompt_tokens, nothing.seconds) == (0, 0)
+
+
+async def test_what_the_engine_asked_again_is_no_repeat(scorer: Scorer) -> None:
+    greeting = dialogue().turns[0]
+    told, untold = replace(greeting, again=True), greeting
+    for turn, repeats in ((told, 0), (untold, 1)):
+        scores, _ = await scorer.score(dialogue(turns=(greeting, turn)), DESK, TEACHER)
+        assert scores.repeats == repeats
 
 
 async def test_a_judge_that_does_not_answer_leaves_the_dialogue_unscored(

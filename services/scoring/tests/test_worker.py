@@ -54,7 +54,10 @@ async def test_the_dialogue_goes_on_with_its_scores_and_nothing_is_lost(worker: 
     assert (record.topic, record.key) == (DIALOGUE_SCORED.name, event.dialogue_id)
     scored = decode(events_pb2.DialogueScored, record)
     assert (scored.dialogue, scored.workflow, scored.persona) == (event.dialogue, event.workflow, event.persona)
-    assert scores_from_proto(scored.scores) == await scorer.score(dialogue_from_proto(event.dialogue), DESK, TEACHER)
+    scores, cost = await scorer.score(dialogue_from_proto(event.dialogue), DESK, TEACHER)
+    assert scores_from_proto(scored.scores) == scores
+    assert scored.judge.prompt_tokens == cost.prompt_tokens > 0
+    assert scored.judge.seconds > 0
 
 
 async def test_what_was_not_measured_is_absent_and_not_zero(worker: ScoreDialogue) -> None:
@@ -67,7 +70,10 @@ async def test_what_was_not_measured_is_absent_and_not_zero(worker: ScoreDialogu
 async def test_a_dialogue_that_comes_twice_is_scored_alike(worker: ScoreDialogue) -> None:
     (first,) = await worker.handle(generated(dialogue()))
     (second,) = await worker.handle(generated(dialogue()))
-    assert first.value == second.value
+    one, two = (decode(events_pb2.DialogueScored, record) for record in (first, second))
+    one.judge.ClearField("seconds")  # all but the time that it took
+    two.judge.ClearField("seconds")
+    assert one == two
 
 
 async def test_a_workflow_that_is_not_there_yet_is_waited_for(worker: ScoreDialogue) -> None:

@@ -148,6 +148,16 @@ def test_the_mistakes_of_all_files_are_named_at_once_each_with_its_own_file() ->
     assert [line.split(": ")[0] for line in said] == ["a.yaml:9", "first.yaml:4", "people.yaml:5", "strangers.yaml:1"]
 
 
+def test_a_turn_limit_that_no_way_through_a_workflow_keeps_to_is_refused() -> None:
+    above = SPEC.count("\n")
+    found = problems_of(SPEC + "role_play:\n  max_turns: 1\n")
+    assert found == [
+        f'first.yaml:{above + 2}: role_play.max_turns is 1; the shortest way through workflow "{name}" has 2\n'
+        "    Raise it, or no dialogue of that workflow can end."
+        for name in ("a", "b", "c")
+    ]
+
+
 # Fields
 
 

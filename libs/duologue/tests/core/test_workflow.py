@@ -119,10 +119,25 @@ def test_depth_is_that_of_the_longest_way_written_out(graph: Graph) -> None:
     workflow = loaded(graph)
     assert workflow.longest_path == max(spoken_in(graph, path) for path in paths(graph, "n0"))
     assert workflow.longest_path >= 1
+    expected = {name: max(spoken_in(graph, path) for path in paths(graph, name)) for name in graph}
+    assert workflow.depths() == expected
+
+
+@some
+@given(graphs())
+def test_the_shortest_path_is_that_of_the_shortest_way_written_out(graph: Graph) -> None:
+    assert loaded(graph).shortest_path == min(spoken_in(graph, path) for path in paths(graph, "n0"))
+
+
+@some
+@given(graphs(), st.data())
+def test_what_was_passed_does_not_lie_ahead(graph: Graph, data: st.DataObject) -> None:
+    passed = set(data.draw(st.lists(st.sampled_from(list(graph)))))
     expected = {
-        name: max(spoken_in(graph, path) for path in paths(graph, name)) for name in graph if "call" not in graph[name]
+        name: max(spoken_in(graph, [step for step in path if step not in passed]) for path in paths(graph, name))
+        for name in graph
     }
-    assert workflow.depth_to_end == expected
+    assert loaded(graph).depths(passed) == expected
 
 
 @some

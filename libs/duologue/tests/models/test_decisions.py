@@ -119,3 +119,12 @@ async def test_rounding_of_a_probability_is_forgiven(manager: DecisionModel, ser
 async def test_a_server_that_counts_no_tokens_costs_none(manager: DecisionModel, server: ScriptedModelServer) -> None:
     server.faults = [Answered(200, '{"answers": {"over": {"noul": 0.9}}, "usage": null}')]
     assert (await manager.ask("state", {"over": OVER})).prompt_tokens == 0
+
+
+async def test_tokens_that_were_written_for_an_answer_count_too(
+    manager: DecisionModel, server: ScriptedModelServer
+) -> None:
+    usage = '{"input_tokens": 9, "output_tokens": 4}'
+    server.faults = [Answered(200, f'{{"answers": {{"over": {{"noul": 0.9}}}}, "usage": {usage}}}')]
+    answers = await manager.ask("state", {"over": OVER})
+    assert (answers.prompt_tokens, answers.completion_tokens) == (9, 4)

@@ -64,9 +64,12 @@ class CampaignEvents:
                     scored_at=self._clock(),
                 )
             )
-            campaign.prompt_tokens += sum(turn.prompt_tokens for turn in dialogue.turns)
-            campaign.completion_tokens += sum(turn.completion_tokens for turn in dialogue.turns)
-            campaign.model_seconds += sum(turn.seconds for turn in dialogue.turns)
+            judge = event.judge
+            campaign.prompt_tokens += sum(turn.prompt_tokens for turn in dialogue.turns) + judge.prompt_tokens
+            campaign.completion_tokens += (
+                sum(turn.completion_tokens for turn in dialogue.turns) + judge.completion_tokens
+            )
+            campaign.model_seconds += sum(turn.seconds for turn in dialogue.turns) + judge.seconds
             current = campaign.history[-1]
             if current.number == dialogue.round and SPLIT_OF_PHASE.get(current.phase) is split:
                 count_in(current, dialogue.index, self._clock())

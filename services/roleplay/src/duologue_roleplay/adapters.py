@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 from pydantic import ValidationError
@@ -18,13 +19,18 @@ from duologue.store import ArtifactStore
 log = structlog.get_logger(__name__)
 
 
-class AdapterCheck:
-    """Checks each adapter once per process."""
+# A server that was restarted may serve another model under the same name.
+_TRUSTED_SECONDS = 600.0
 
-    def __init__(self, agent: ChatModel, artifacts: ArtifactStore) -> None:
+
+class AdapterCheck:
+    """Checks each adapter before its first dialogue, again every ten minutes, and once its server was not there."""
+
+    def __init__(self, agent: ChatModel, artifacts: ArtifactStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._agent = agent
         self._artifacts = artifacts
-        self._checked: set[tuple[str, str]] = set()
+        self._clock = clock
+        self._trusted_until: dict[tuple[str, str], float] = {}
         self._lock = asyncio.Lock()
 
     async def released(self, event: events_pb2.AdapterReleased) -> Sequence[Record]:
@@ -36,16 +42,25 @@ class AdapterCheck:
     async def check(self, adapter: pb.AdapterRef) -> None:
         """Raises `Transient` while the server answers as another model; records wait until it is mended."""
         key = (adapter.served_model, adapter.fingerprint.sha256)
-        if not adapter.id or key in self._checked:
+        if not adapter.id or self._is_trusted(key):
             return
         async with self._lock:
-            if key in self._checked:
+            if self._is_trusted(key):
                 return
             try:
-                data = self._artifacts.read(adapter.fingerprint.uri, adapter.fingerprint.sha256)
+                data = await asyncio.to_thread(
+                    self._artifacts.read, adapter.fingerprint.uri, adapter.fingerprint.sha256
+                )
                 await check_adapter(self._agent, adapter.served_model, Fingerprint.model_validate_json(data))
             except ValidationError as error:
                 raise Poison(f"the fingerprint of adapter {adapter.id} is not one: {error}") from error
             except WrongAdapter as error:
                 raise Transient(str(error)) from error
-            self._checked.add(key)
+            self._trusted_until[key] = self._clock() + _TRUSTED_SECONDS
+
+    def doubt(self) -> None:
+        """Check again before the next dialogue: the server was gone, and what comes back may serve another model."""
+        self._trusted_until.clear()
+
+    def _is_trusted(self, key: tuple[str, str]) -> bool:
+        return self._clock() < self._trusted_until.get(key, 0.0)

@@ -25,7 +25,7 @@ from duologue.models.chat import Sampling
 from duologue_roleplay.graph import GraphPosition
 from duologue_roleplay.manager import Verdict, judge, relevant_choices
 from duologue_roleplay.speculation import Speculation, likely_edge
-from duologue_roleplay.utterance import Ask, Spoken, speak
+from duologue_roleplay.utterance import Ask, Spoken, bearing, speak
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ class _Talk:
         self.agent_turns += turn.role is Role.AGENT
         if self.told is not None:
             await self.told(turn)
+
+    def bear(self, unsaid: Spoken) -> None:
+        """Count what a role cost that said nothing usable; an agent that never opened has no turn to bear it."""
+        if self.turns:
+            self.turns[-1] = bearing(self.turns[-1], unsaid)
 
 
 class SelfTalk:
@@ -155,6 +160,7 @@ class SelfTalk:
                 return EndReason.SILENT
             reply = await self._client_speaks(talk)
             if not reply.text:
+                talk.bear(reply)
                 return EndReason.SILENT
             decisions = await self._decide(talk, reply, "", question)
             if decisions["ended"].answer == "yes":
@@ -165,14 +171,16 @@ class SelfTalk:
         ask = _agent_ask(talk.plan, talk.history, instruction, len(talk.turns))
         spoken = await talk.ahead.claim(ask, len(talk.turns)) or await speak(self._agent, ask)
         if not spoken.text:
+            talk.bear(spoken)
             return False
-        await talk.add(_turn(Role.AGENT, spoken, node, instruction))
+        await talk.add(replace(_turn(Role.AGENT, spoken, node, instruction), again=talk.stray > 0))
         return True
 
     async def _client_replies(self, talk: _Talk, node: SayNode) -> Verdict | None:
         """What the client's reply means for the graph; None when the client says nothing usable."""
         reply = await self._client_speaks(talk)
         if not reply.text:
+            talk.bear(reply)
             return None
         if self._speculate and talk.agent_turns < talk.plan.max_turns:
             self._speak_ahead(talk, reply, node)
@@ -201,6 +209,7 @@ class SelfTalk:
         state = manager_state([*talk.history, Utterance(Role.CLIENT, reply.text)])
         answers = await self._manager.ask(state, questions, model=talk.plan.manager_model, relevant=relevant_choices)
         reply.prompt_tokens += answers.prompt_tokens
+        reply.completion_tokens += answers.completion_tokens
         reply.seconds += answers.seconds
         await talk.add(_turn(Role.CLIENT, reply, node, decisions=tuple(answers.decisions.values())))
         return answers.decisions

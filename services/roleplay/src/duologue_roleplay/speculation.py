@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
 
@@ -21,7 +20,7 @@ from duologue.core.dialogue import Turn
 from duologue.core.text import f_measure, tokenize
 from duologue.core.workflow import SayNode, fill
 from duologue.models import ChatModel, ModelRefused, ModelUnavailable
-from duologue_roleplay.utterance import Ask, Spoken, speak
+from duologue_roleplay.utterance import Ask, Spoken, bearing, speak
 
 _GUESSES = Counter(
     "duologue_speculations_total", "Utterances asked for ahead, by whether the decision agreed.", ("outcome",)
@@ -76,7 +75,7 @@ class Speculation:
         for place, task in self._wasted:
             with suppress(ModelUnavailable, ModelRefused):  # it was not wanted, so its failure is nobody's
                 bearer = min(place, len(turns) - 1)
-                turns[bearer] = _bearing(turns[bearer], await task)
+                turns[bearer] = bearing(turns[bearer], await task)
         self._wasted.clear()
 
     def _waste(self, place: int) -> None:
@@ -84,15 +83,6 @@ class Speculation:
             self._wasted.append((place, self._ahead[1]))
             self._ahead = None
             _WASTED.inc()
-
-
-def _bearing(turn: Turn, wasted: Spoken) -> Turn:
-    return replace(
-        turn,
-        prompt_tokens=turn.prompt_tokens + wasted.prompt_tokens,
-        completion_tokens=turn.completion_tokens + wasted.completion_tokens,
-        seconds=turn.seconds + wasted.seconds,
-    )
 
 
 def likely_edge(reply: str, node: SayNode, facts: Mapping[str, str]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from duologue.core.dialogue import Role
+from duologue.core.dialogue import Role, Turn
 from duologue.core.prompts import STOP, Message
 from duologue.models import ChatModel
 from duologue.models.chat import Sampling
@@ -35,6 +35,16 @@ class Spoken:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+
+
+def bearing(turn: Turn, unsaid: Spoken) -> Turn:
+    """`turn` with the cost of what was asked for and not said: a dialogue costs what its turns cost."""
+    return replace(
+        turn,
+        prompt_tokens=turn.prompt_tokens + unsaid.prompt_tokens,
+        completion_tokens=turn.completion_tokens + unsaid.completion_tokens,
+        seconds=turn.seconds + unsaid.seconds,
+    )
 
 
 async def speak(chat: ChatModel, ask: Ask) -> Spoken:

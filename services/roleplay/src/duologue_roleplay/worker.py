@@ -10,6 +10,7 @@ from duologue.contracts.convert import dialogue_to_proto, persona_from_proto, sp
 from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Dialogue, Turn
+from duologue.models import ModelUnavailable
 from duologue.models.chat import Sampling
 from duologue.store import WorkflowStore
 from duologue_roleplay.adapters import AdapterCheck
@@ -39,7 +40,11 @@ class PlayDialogue:
     ) -> Dialogue:
         plan = self._plan(event)
         await self._adapters.check(event.adapter)
-        return await self._self_talk.play(plan, told)
+        try:
+            return await self._self_talk.play(plan, told)
+        except ModelUnavailable:
+            self._adapters.doubt()
+            raise
 
     def _plan(self, event: pb.DialogueRequested) -> Plan:
         workflow = self._workflows.get(event.workflow)

@@ -19,7 +19,7 @@ class ScoringRpc(scoring_pb2_grpc.ScoringServiceServicer):
         self._workflows = workflows
 
     async def ScoreDialogue(self, request: pb.ScoreDialogueRequest, context: Any) -> pb.ScoreDialogueResponse:
-        scores = await self._scorer.score(
+        scores, _ = await self._scorer.score(
             dialogue_from_proto(request.dialogue),
             self._workflows.get(request.workflow),
             persona_from_proto(request.persona),

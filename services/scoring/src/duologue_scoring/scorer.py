@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from duologue.core.dialogue import Dialogue, Role
@@ -11,9 +11,19 @@ from duologue.core.prompts import consistency_question, consistency_state
 from duologue.core.scores import Scores, Utterance, score_dialogue
 from duologue.core.workflow import Workflow
 from duologue.models import DecisionModel
+from duologue.models.decisions import Answers
 
 # A System One request takes 64 questions; dialogues are shorter than that on each side.
 _MAX_QUESTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the judge was used for: tokens, and its time in seconds."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
 
 
 class Scorer:
@@ -22,24 +32,42 @@ class Scorer:
     def __init__(self, judge: DecisionModel) -> None:
         self._judge = judge
 
-    async def score(self, dialogue: Dialogue, workflow: Workflow, persona: Persona) -> Scores:
-        turns = [Utterance(turn.role, turn.text) for turn in dialogue.turns]
+    async def score(self, dialogue: Dialogue, workflow: Workflow, persona: Persona) -> tuple[Scores, Cost]:
+        """The scores, and what the judge cost. Raises `ModelUnavailable` or `ModelRefused`."""
+        turns = [Utterance(turn.role, turn.text, turn.again) for turn in dialogue.turns]
         scores = score_dialogue(turns, workflow, dialogue.facts)
         agent = consistency_state(workflow.agent.role, workflow.agent.persona)
         client = consistency_state(persona.character, persona.description)
         leaks = sum("role_leak" in turn.repairs for turn in dialogue.turns)
-        return replace(
+        agent_fits = await self._consistency(agent, dialogue.said_by(Role.AGENT))
+        client_fits = await self._consistency(client, dialogue.said_by(Role.CLIENT))
+        scores = replace(
             scores,
-            character_agent=await self._consistency(agent, dialogue.said_by(Role.AGENT)),
-            character_client=await self._consistency(client, dialogue.said_by(Role.CLIENT)),
+            character_agent=_mean_yes(agent_fits),
+            character_client=_mean_yes(client_fits),
             role_leaks=scores.role_leaks + leaks,
         )
+        return scores, _cost(agent_fits, client_fits)
 
-    async def _consistency(self, state: str, utterances: list[str]) -> float | None:
-        """Mean probability that an utterance fits the character (Ulmer et al. 2024, section 3.3); None for silence."""
+    async def _consistency(self, state: str, utterances: list[str]) -> Answers | None:
+        """Whether each utterance fits the character (Ulmer et al. 2024, section 3.3); None for silence."""
         asked = utterances[:_MAX_QUESTIONS]
         if not asked:
             return None
         questions = {str(index): consistency_question(text) for index, text in enumerate(asked)}
-        answers = await self._judge.ask(state, questions)
-        return fmean(decision.probabilities["yes"] for decision in answers.decisions.values())
+        return await self._judge.ask(state, questions)
+
+
+def _mean_yes(answers: Answers | None) -> float | None:
+    if answers is None:
+        return None
+    return fmean(decision.probabilities["yes"] for decision in answers.decisions.values())
+
+
+def _cost(*asked: Answers | None) -> Cost:
+    answered = [answers for answers in asked if answers is not None]
+    return Cost(
+        prompt_tokens=sum(answers.prompt_tokens for answers in answered),
+        completion_tokens=sum(answers.completion_tokens for answers in answered),
+        seconds=sum(answers.seconds for answers in answered),
+    )

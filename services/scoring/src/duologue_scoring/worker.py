@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from duologue.bus import Record
 from duologue.bus.codec import encode
@@ -21,7 +22,7 @@ class ScoreDialogue:
         self._workflows = workflows
 
     async def handle(self, event: pb.DialogueGenerated) -> Sequence[Record]:
-        scores = await self._scorer.score(
+        scores, cost = await self._scorer.score(
             dialogue_from_proto(event.dialogue),
             self._workflows.get(event.workflow),
             persona_from_proto(event.persona),
@@ -32,5 +33,6 @@ class ScoreDialogue:
             scores=scores_to_proto(scores),
             workflow=event.workflow,
             persona=event.persona,
+            judge=pb.Usage(**asdict(cost)),
         )
         return [encode(DIALOGUE_SCORED, scored, "scoring")]

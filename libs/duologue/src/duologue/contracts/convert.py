@@ -65,6 +65,7 @@ def turn_to_proto(turn: Turn) -> pb.Turn:
         text=turn.text,
         node=turn.node,
         instruction=turn.instruction,
+        again=turn.again,
         decisions=[
             pb.Decision(question=item.question, answer=item.answer, probabilities=item.probabilities)
             for item in turn.decisions
@@ -89,6 +90,7 @@ def _turn_from_proto(message: pb.Turn) -> Turn:
         text=message.text,
         node=message.node,
         instruction=message.instruction,
+        again=message.again,
         decisions=tuple(Decision(item.question, item.answer, dict(item.probabilities)) for item in message.decisions),
         call=ToolCall(call.name, dict(call.arguments), call.outcome, dict(call.returns))
         if message.HasField("call")

@@ -205,7 +205,7 @@ def load_campaign(text: str, file: str, read: Callable[[str], str]) -> Campaign:
         training_personas=loader.personas("training", spec.personas.training),
         held_out_personas=loader.personas("held_out", spec.personas.held_out),
     )
-    problems = loader.problems or list(_overlaps(campaign, source))
+    problems = loader.problems or [*_overlaps(campaign, source), *_out_of_reach(campaign, source)]
     if problems:
         raise InvalidInput(problems)
     return campaign
@@ -270,4 +270,16 @@ def _overlaps(campaign: Campaign, source: Source) -> Iterator[Problem]:
                 (field, "held_out"),
                 f'{noun} "{identifier}" is in both splits',
                 "A held-out side that was trained on measures nothing: list it on one side only.",
+            )
+
+
+def _out_of_reach(campaign: Campaign, source: Source) -> Iterator[Problem]:
+    most = campaign.spec.role_play.max_turns
+    for workflow in (*campaign.training_workflows, *campaign.held_out_workflows):
+        fewest = workflow.shortest_path
+        if fewest > most:
+            yield source.problem(
+                ("role_play", "max_turns"),
+                f'role_play.max_turns is {most}; the shortest way through workflow "{workflow.id}" has {fewest}',
+                "Raise it, or no dialogue of that workflow can end.",
             )

@@ -60,14 +60,16 @@ class Turn:
     """One turn.
 
     `node` is the graph position that the turn performs: for the agent the node it was told to say ("" when it was
-    told none), for a tool the call node, for the client the node that they answered. `decisions` are the ones taken
-    on this turn's text. `seconds` is the time that the model took, tokens are of prompt and completion.
+    told none), for a tool the call node, for the client the node that they answered. `again`: the agent was told to
+    ask once more. `decisions` are the ones taken on this turn's text. `seconds` is the time that the models took, and
+    tokens are of prompt and completion, with what was asked for in vain.
     """
 
     role: Role
     text: str
     node: str = ""
     instruction: str = ""
+    again: bool = False
     decisions: tuple[Decision, ...] = ()
     call: ToolCall | None = None
     repairs: tuple[str, ...] = ()

@@ -19,10 +19,14 @@ _ROLE_MARK = re.compile(r"(?:^|\s)(?:client|agent|user|assistant|customer)\s*:",
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """The little of a turn that scoring looks at."""
+    """The little of a turn that scoring looks at.
+
+    `again`: the agent was told to say once more what it had said, because the client's reply was no answer.
+    """
 
     role: Role
     text: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Scores:
     subgoals_branch: that over the length of the branch the client chose, in [0, 1].
     ended: the agent said one of the workflow's endings. success: it got to a successful one by walking the graph.
     nodes: for each agent turn the node that it performed, or None.
-    repeats: times that a node was performed again with no declared loop in between.
+    repeats: times that a node was performed again with no declared loop in between, and not because it was told to.
     role_leaks: utterances that write the other side's turn.
     character_client, character_agent: mean probability of being in character, in [0, 1]; None when not asked.
     """
@@ -64,9 +68,9 @@ def score_dialogue(turns: Sequence[Utterance], workflow: Workflow, facts: Mappin
     """
     references = _References(workflow, facts or {})
     spoken = [turn.text for turn in turns if turn.role is not Role.TOOL]
-    said = [turn.text for turn in turns if turn.role is Role.AGENT]
-    walk = _walk([references.vocabulary.encode(text) for text in said], workflow, references)
-    nodes = performed(said, workflow, facts or {}, STEP_THRESHOLD)
+    said = [turn for turn in turns if turn.role is Role.AGENT]
+    walk = _walk([references.vocabulary.encode(turn.text) for turn in said], workflow, references)
+    nodes = performed([turn.text for turn in said], workflow, facts or {}, STEP_THRESHOLD)
     tokens = [tokenize(text) for text in spoken]
     reached = workflow.nodes.get(walk[-1]) if walk else None
     steps = len(set(walk))
@@ -76,10 +80,10 @@ def score_dialogue(turns: Sequence[Utterance], workflow: Workflow, facts: Mappin
         subgoals_absolute=steps,
         subgoals_relative=relative_depth(steps, workflow),
         subgoals_branch=branch_depth(walk, workflow),
-        ended=any(isinstance(workflow.nodes.get(name or ""), EndNode) for name in nodes),
+        ended=any(isinstance(workflow.nodes.get(name or ""), EndNode) for name in (*walk, *nodes)),
         success=isinstance(reached, EndNode) and reached.outcome == "success",
         nodes=nodes,
-        repeats=_repeats(nodes, workflow),
+        repeats=_repeats([name for name, turn in zip(nodes, said, strict=True) if not turn.again], workflow),
         role_leaks=sum(bool(_ROLE_MARK.search(text)) for text in spoken),
     )
 
@@ -96,11 +100,13 @@ def relative_depth(steps: int, workflow: Workflow) -> float:
 def branch_depth(walk: Sequence[str], workflow: Workflow) -> float:
     """Share of the chosen branch that the agent got through, in [0, 1].
 
-    The branch is the walked nodes and then the longest way on from the last of them; 1 at an end.
+    The branch is the walked nodes and then, of those that were not walked yet, the longest way on from the last; 1 at
+    an end.
     """
-    steps = len(set(walk))
-    ahead = workflow.depth_to_end[walk[-1]] - 1 if walk else workflow.longest_path
-    return steps / (steps + ahead) if steps else 0.0
+    if not walk:
+        return 0.0
+    passed = set(walk)
+    return len(passed) / (len(passed) + workflow.depths(passed)[walk[-1]])
 
 
 class _References:

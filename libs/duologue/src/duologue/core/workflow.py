@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import Annotated, Any, Literal
@@ -216,17 +216,34 @@ class Workflow(_Part):
     @cached_property
     def longest_path(self) -> int:
         """Most spoken nodes on any way from the start to an end that uses no declared loop; at least 1."""
-        return max(self.depth_to_end[name] for name in self.entry)
+        return self.depths()[self.start]
 
     @cached_property
-    def depth_to_end(self) -> dict[str, int]:
-        """For each spoken node, the most spoken nodes from it (itself included) to an end, without loops."""
-        ahead = {name: [edge.to for edge in node.edges.values() if not edge.loop] for name, node in self.nodes.items()}
-        depths: dict[str, int] = {}
-        for name in TopologicalSorter(ahead).static_order():  # what lies ahead comes first
-            speaks = not isinstance(self.nodes[name], CallNode)
-            depths[name] = max((depths[following] for following in ahead[name]), default=0) + speaks
-        return {name: depths[name] for name in self.spoken}
+    def shortest_path(self) -> int:
+        """Fewest spoken nodes on any way from the start to an end; at least 1."""
+        fewest: dict[str, int] = {}
+        for name, ahead in self._backwards:
+            fewest[name] = min((fewest[following] for following in ahead), default=0) + (name in self.spoken)
+        return fewest[self.start]
+
+    def depths(self, passed: Container[str] = ()) -> dict[str, int]:
+        """For each node, the most spoken nodes that are not `passed` on any way from it to an end without loops.
+
+        The node itself counts too.
+        """
+        most: dict[str, int] = {}
+        for name, ahead in self._backwards:
+            counts = name in self.spoken and name not in passed
+            most[name] = max((most[following] for following in ahead), default=0) + counts
+        return most
+
+    @cached_property
+    def _backwards(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Every node with the nodes that its edges lead to, loops left out; what lies ahead of a node comes first."""
+        ahead = {
+            name: tuple(edge.to for edge in node.edges.values() if not edge.loop) for name, node in self.nodes.items()
+        }
+        return tuple((name, ahead[name]) for name in TopologicalSorter(ahead).static_order())
 
     def intention(self, intention_id: str) -> Intention:
         for intention in self.intentions:

@@ -22,6 +22,7 @@ class Answers:
 
     decisions: dict[str, Decision]
     prompt_tokens: int
+    completion_tokens: int
     seconds: float
 
 
@@ -50,7 +51,7 @@ class DecisionModel:
         "instructions": ...}, which is yes or no. Raises `ModelUnavailable` or `ModelRefused`.
         """
         started = time.perf_counter()
-        decisions, tokens = await self._ask_once(state, questions, model)
+        decisions, read, written = await self._ask_once(state, questions, model)
         unsure = {
             name: _reversed(question)
             for name, question in questions.items()
@@ -60,20 +61,22 @@ class DecisionModel:
             counting = relevant(decisions)
             unsure = {name: question for name, question in unsure.items() if name in counting}
         if unsure:
-            again, more = await self._ask_once(state, unsure, model)
-            tokens += more
+            again, more_read, more_written = await self._ask_once(state, unsure, model)
+            read, written = read + more_read, written + more_written
             decisions |= {name: _mean(decisions[name], other) for name, other in again.items()}
-        return Answers(decisions, tokens, time.perf_counter() - started)
+        return Answers(decisions, read, written, time.perf_counter() - started)
 
     async def _ask_once(
         self, state: str, questions: dict[str, dict[str, Any]], model: str
-    ) -> tuple[dict[str, Decision], int]:
+    ) -> tuple[dict[str, Decision], int, int]:
+        """The answers, and the tokens that were read and written for them."""
         body = {"model": model or self.default_model, "state": state, "questions": questions}
         answer = await self._server.post("/v1/systemone", body)
         try:
             answers = answer["answers"]
             decisions = {name: _decision(name, questions[name], answers[name]) for name in questions}
-            return decisions, int((answer.get("usage") or {}).get("input_tokens") or 0)
+            usage = answer.get("usage") or {}
+            return decisions, int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelUnavailable(f"a decision answer of another shape: {error!r}") from error
 

@@ -225,6 +225,7 @@ class Turn(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     text: _builtins.str
     node: _builtins.str
@@ -235,6 +236,8 @@ class Turn(_message.Message):
     completion_tokens: _builtins.int
     seconds: _builtins.float
     """Time that the models took for this turn."""
+    again: _builtins.bool
+    """The agent was told to ask once more what it had asked, because the client's reply was no answer."""
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]: ...
     @_builtins.property
@@ -256,10 +259,11 @@ class Turn(_message.Message):
         prompt_tokens: _builtins.int = ...,
         completion_tokens: _builtins.int = ...,
         seconds: _builtins.float = ...,
+        again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "completion_tokens", b"completion_tokens", "decisions", b"decisions", "instruction", b"instruction", "node", b"node", "prompt_tokens", b"prompt_tokens", "repairs", b"repairs", "role", b"role", "seconds", b"seconds", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "call", b"call", "completion_tokens", b"completion_tokens", "decisions", b"decisions", "instruction", b"instruction", "node", b"node", "prompt_tokens", b"prompt_tokens", "repairs", b"repairs", "role", b"role", "seconds", b"seconds", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

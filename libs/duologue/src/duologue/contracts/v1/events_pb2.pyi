@@ -50,6 +50,34 @@ class Decoding(_message.Message):
 Global___Decoding: _TypeAlias = Decoding  # noqa: Y015
 
 @_typing.final
+class Usage(_message.Message):
+    """What a model was used for something."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    prompt_tokens: _builtins.int
+    completion_tokens: _builtins.int
+    seconds: _builtins.float
+    """Time that it took."""
+    def __init__(
+        self,
+        *,
+        prompt_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
 class RolePlay(_message.Message):
     """How a dialogue is steered and when it stops."""
 
@@ -204,6 +232,7 @@ class DialogueScored(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     PERSONA_FIELD_NUMBER: _builtins.int
+    JUDGE_FIELD_NUMBER: _builtins.int
     dialogue_id: _builtins.str
     @_builtins.property
     def dialogue(self) -> _dialogue_pb2.Dialogue: ...
@@ -213,6 +242,8 @@ class DialogueScored(_message.Message):
     def workflow(self) -> _dialogue_pb2.WorkflowRef: ...
     @_builtins.property
     def persona(self) -> _dialogue_pb2.Persona: ...
+    @_builtins.property
+    def judge(self) -> Global___Usage: ...
     def __init__(
         self,
         *,
@@ -221,10 +252,11 @@ class DialogueScored(_message.Message):
         scores: _dialogue_pb2.Scores | None = ...,
         workflow: _dialogue_pb2.WorkflowRef | None = ...,
         persona: _dialogue_pb2.Persona | None = ...,
+        judge: Global___Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "persona", b"persona", "scores", b"scores", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "judge", b"judge", "persona", b"persona", "scores", b"scores", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "dialogue_id", b"dialogue_id", "persona", b"persona", "scores", b"scores", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "dialogue_id", b"dialogue_id", "judge", b"judge", "persona", b"persona", "scores", b"scores", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
