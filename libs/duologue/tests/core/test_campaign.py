@@ -148,6 +148,18 @@ def test_the_mistakes_of_all_files_are_named_at_once_each_with_its_own_file() ->
     assert [line.split(": ")[0] for line in said] == ["a.yaml:9", "first.yaml:4", "people.yaml:5", "strangers.yaml:1"]
 
 
+def test_without_a_turn_limit_the_longest_path_has_room() -> None:
+    asks = "".join(
+        f"  ask{i}: {{say: Ask {i}?, replies: {{any: {{to: ask{i + 1}, default: true}}}}}}\n" for i in range(9)
+    )
+    long = workflow("b").replace("{to: bye, default", "{to: ask0, default") + asks + "  ask9: {end: Done.}\n"
+    campaign = loaded(b=long.replace("  bye: {end: Bye.}\n", ""))
+    short_one, long_one = campaign.training_workflows
+    assert campaign.spec.role_play.most_turns(short_one) == 8
+    assert campaign.spec.role_play.most_turns(long_one) == 11 + 2
+    assert loaded(SPEC + "role_play: {max_turns: 3}\n").spec.role_play.most_turns(short_one) == 3
+
+
 def test_a_turn_limit_that_no_way_through_a_workflow_keeps_to_is_refused() -> None:
     above = SPEC.count("\n")
     found = problems_of(SPEC + "role_play:\n  max_turns: 1\n")

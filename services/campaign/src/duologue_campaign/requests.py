@@ -90,7 +90,7 @@ def _request(
             max_tokens=spec.decoding.max_tokens,
         ),
         role_play=events_pb2.RolePlay(
-            max_turns=spec.role_play.max_turns,
+            max_turns=spec.role_play.most_turns(cast.workflow),
             recoveries=spec.role_play.recoveries,
             structured=split is Split.TRAINING or spec.evaluation.structured,
         ),

@@ -63,10 +63,19 @@ class Decoding(_Part):
 class RolePlay(_Part):
     """How a dialogue is steered and when it stops."""
 
-    max_turns: int = Field(8, ge=1, le=100, description="Agent turns at most.")
+    max_turns: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="Agent turns at most; empty: the paper's 8, or two more than the workflow's longest path.",
+    )
     recoveries: int = Field(
         2, ge=0, le=20, description="Replies in a row that fit no edge before the dialogue is derailed."
     )
+
+    def most_turns(self, workflow: Workflow) -> int:
+        """Agent turns at most in a dialogue along `workflow`."""
+        return self.max_turns or max(8, workflow.longest_path + 2)
 
 
 class RandomFilter(_Part):
@@ -274,9 +283,8 @@ def _overlaps(campaign: Campaign, source: Source) -> Iterator[Problem]:
 
 
 def _out_of_reach(campaign: Campaign, source: Source) -> Iterator[Problem]:
-    most = campaign.spec.role_play.max_turns
     for workflow in (*campaign.training_workflows, *campaign.held_out_workflows):
-        fewest = workflow.shortest_path
+        most, fewest = campaign.spec.role_play.most_turns(workflow), workflow.shortest_path
         if fewest > most:
             yield source.problem(
                 ("role_play", "max_turns"),
