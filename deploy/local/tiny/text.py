@@ -401,7 +401,7 @@ def choice_text(talk: Talk, rng: random.Random) -> DecisionText:
     questions: dict[str, Any] = {}
     answers: dict[str, str] = {}
     for index in range(6):
-        texts = rng.sample(others, rng.randint(1, min(3, len(others))))
+        texts = rng.sample(others, rng.randint(min(1, len(others)), min(3, len(others))))
         options = {f"o{number}": text for number, text in enumerate(texts)}
         if rng.random() < 0.75:
             options["it"] = client

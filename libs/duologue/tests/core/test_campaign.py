@@ -150,7 +150,7 @@ def test_the_mistakes_of_all_files_are_named_at_once_each_with_its_own_file() ->
 
 def test_without_a_turn_limit_the_longest_path_has_room() -> None:
     asks = "".join(
-        f"  ask{i}: {{say: Ask {i}?, replies: {{any: {{to: ask{i + 1}, default: true}}}}}}\n" for i in range(9)
+        f"  ask{i}: {{say: Ask {i}, replies: {{any: {{to: ask{i + 1}, default: true}}}}}}\n" for i in range(9)
     )
     long = workflow("b").replace("{to: bye, default", "{to: ask0, default") + asks + "  ask9: {end: Done.}\n"
     campaign = loaded(b=long.replace("  bye: {end: Bye.}\n", ""))
