@@ -36,8 +36,8 @@ Each service reads its settings from the file that `DUOLOGUE_CONFIG` names (YAML
 setting that is wrong, or not known, ends the service at once with its name.
 
 On one machine `duologue up` writes the files; see `.duologue/config`. The command itself knows `DUOLOGUE_HOME` (the
-folder of local state), `DUOLOGUE_ADDRESS` (the campaign service), `DUOLOGUE_BUS__URL`, `DUOLOGUE_ARTIFACTS__URL` and
-`DUOLOGUE_ML_PYTHON` (the interpreter with torch).
+folder of local state), `DUOLOGUE_PORT_BASE` (where `duologue up` counts ports from), `DUOLOGUE_ADDRESS` (the campaign
+service), `DUOLOGUE_BUS__URL`, `DUOLOGUE_ARTIFACTS__URL` and `DUOLOGUE_ML_PYTHON` (the interpreter with torch).
 """
 _CAMPAIGN = """# The campaign file
 

@@ -132,6 +132,7 @@ class ScriptedModelServer:
         app.router.add_post(CHAT, self._chat)
         app.router.add_post(DECISIONS, self._decisions)
         app.router.add_get("/health", _health)
+        app.router.add_get("/v1/models", self._list_models)
         app.router.add_route("*", "/{rest:.*}", _not_found)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
         await self._runner.setup()
@@ -167,6 +168,9 @@ class ScriptedModelServer:
         finally:
             for wait in waits:
                 wait.cancel()
+
+    async def _list_models(self, _: web.Request) -> web.Response:
+        return _json({"object": "list", "data": [{"id": model, "object": "model"} for model in self._models]})
 
     async def _chat(self, http: web.Request) -> web.StreamResponse:
         return await self._answer(http, self._chat_refusal, self._chat_answer)

@@ -13,9 +13,10 @@ from rich.text import Text
 from duologue.cli.files import replacing
 from duologue.cli.invocation import command
 from duologue.cli.output import Failure, console, literal, print_table, printable
-from duologue.cli.transcript import latest_lines
+from duologue.cli.transcript import latest_lines, print_dialogue
 from duologue.contracts.convert import dialogue_to_proto, scores_to_proto
 from duologue.contracts.v1 import campaign_pb2 as pb
+from duologue.contracts.v1 import dialogue_pb2
 from tests.support.desk import dialogue, scores
 
 REASON = "subgoals_relative is 0.25, which is below the 0.5 that this campaign asks for"
@@ -68,6 +69,24 @@ def test_an_utterance_takes_one_line_and_no_control_over_the_terminal() -> None:
     record.dialogue.turns[-1].text = "Goodbye!\n\x1b[2J[red]dropped[/]"
     *_, said, _ = latest_lines(record, 12)
     assert said.plain == "   agent  Goodbye! \ufffd[2J[red]dropped[/]"
+
+
+@pytest.mark.usefixtures("_narrow")
+def test_on_a_narrow_terminal_a_dialogue_shows_ids_and_decisions_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    node, decided = "ask_for_the_tracking_code", "reply: still_waiting_for 0.92"
+    record = pb.DialogueRecord(dialogue=dialogue_to_proto(dialogue()), scores=scores_to_proto(scores()))
+    del record.scores.nodes[:]
+    for turn in record.dialogue.turns:
+        turn.node, turn.text = node, "Then I need the tracking code from your card, please."
+        del turn.decisions[:]
+        turn.decisions.add(question="reply", answer="still_waiting_for", probabilities={"still_waiting_for": 0.92})
+    print_dialogue(record)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    agents = sum(turn.role == dialogue_pb2.ROLE_AGENT for turn in record.dialogue.turns)
+    assert sum(f"  {node}  " in line for line in lines) >= agents > 0
+    assert sum("  heard none" in line for line in lines) == agents
+    assert sum(decided in line for line in lines) == len(record.dialogue.turns)
 
 
 def test_hints_say_how_the_command_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

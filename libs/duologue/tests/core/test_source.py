@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
@@ -162,6 +162,7 @@ class Part(BaseModel):
 
     colour: str = "red"
     size: int = Field(1, ge=0)
+    finish: Literal["matt", "gloss"] = "matt"
 
 
 Size = Annotated[str, Field(max_length=3)]
@@ -187,7 +188,7 @@ def test_unknown_fields_are_answered_with_the_closest_known_one() -> None:
     assert problems_of("nam: x\nname: x\npart:\n  color: blue\n  weight: 1\n") == [
         (1, "nam is not a known field", 'Did you mean "name"?'),
         (4, "part.color is not a known field", 'Did you mean "colour"?'),
-        (5, "part.weight is not a known field", "Use one of: colour, size."),
+        (5, "part.weight is not a known field", "Use one of: colour, finish, size."),
     ]
 
 
@@ -198,6 +199,9 @@ def test_errors_are_in_the_words_of_a_file() -> None:
         (3, "parts: should be a list", ""),
         (4, "sizes.toobig: String should have at most 3 characters (got 'toobig')", ""),
         (5, "few.0.size: Input should be greater than or equal to 0 (got -1)", ""),
+    ]
+    assert problems_of("name: x\npart: {finish: rough}\n") == [
+        (2, "part.finish: should be 'matt' or 'gloss' (got 'rough')", "")
     ]
     assert problems_of("name: x\nfew: []\n") == [(2, "few: needs at least 1", "")]
 

@@ -101,11 +101,11 @@ async def test_a_server_that_answers_passes_the_check(server: ScriptedModelServe
     ("fault", "advice"),
     [
         (Answered(401, "no key"), "Set models.agent.api_key."),
-        (Answered(404, "no model"), "check models.agent.url and models.agent.model"),
-        (Answered(422, "no such field"), "Check models.agent.model."),
-        (Answered(503), "Start the server, or set models.agent.url"),
-        (Dropped(), "Start the server, or set models.agent.url"),
-        (Answered(200, "{}"), "Start the server, or set models.agent.url"),
+        (Answered(404, "no model"), "check models.agent.model and models.agent.url."),
+        (Answered(422, "no such field"), "check models.agent.model and models.agent.url."),
+        (Answered(503), "check models.agent.model and models.agent.url."),
+        (Dropped(), "check models.agent.model and models.agent.url."),
+        (Answered(200, "{}"), "check models.agent.model and models.agent.url."),
     ],
 )
 async def test_a_check_that_fails_says_what_to_do_and_is_not_repeated(
@@ -117,6 +117,16 @@ async def test_a_check_that_fails_says_what_to_do_and_is_not_repeated(
         found = await check("agent", server.endpoint(attempts=20))
         assert advice in found.problem
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [500, 404])
+async def test_an_unknown_model_is_named_with_those_that_the_server_lists(status: int) -> None:
+    async with ScriptedModelServer(models=("tiny", "tiny-agent")) as server:
+        server.faults = [Answered(status)]
+        found = await check_chat("agent", server.endpoint(model="tinny"))
+    assert "does it serve 'tinny'? It lists tiny, tiny-agent.\n" in found.problem
+    assert "models.agent.model" in found.problem
+    assert "Start the server" not in found.problem
 
 
 async def test_a_server_that_is_not_there_is_found_out_in_seconds(server: ScriptedModelServer) -> None:

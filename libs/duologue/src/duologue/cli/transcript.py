@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +13,11 @@ from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import dialogue_pb2
 
 _COLOURS = {"client": "cyan", "agent": "magenta", "tool": "yellow"}
+_COLUMNS = ("turn", "text", "node", "decisions")
+_ROLE_WIDTH = 6
+_GAPS = 2 * (len(_COLUMNS) - 1)
+_WIDEST_IDS = 34
+_WIDEST_TEXT, _LEAST_OF_TEXT = 60, 12
 
 
 def latest_lines(record: pb.DialogueRecord, turns: int) -> list[Text]:
@@ -37,44 +45,54 @@ def print_dialogue(record: pb.DialogueRecord) -> None:
         f"persona {provenance.persona_id}, agent {adapter}, seed {provenance.seed}"
     )
     console.print(f"{printable(origin)}\n", markup=False)
+    nodes = _nodes(record)
+    decisions = [Text("\n".join(map(_decided, turn.decisions))) for turn in dialogue.turns]
+    ids = [min(_width(cells), _WIDEST_IDS) for cells in (nodes, decisions)]
+    # Ids stay whole, to be read down the column and pasted; the text gives way.
+    room = max(console.width - _ROLE_WIDTH - sum(ids) - _GAPS, _LEAST_OF_TEXT)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, width in (("turn", 6), ("text", 60), ("node", 20), ("performed", 20), ("decisions", 34)):
+    for column, width in zip(_COLUMNS, (_ROLE_WIDTH, min(room, _WIDEST_TEXT), *ids), strict=True):
         table.add_column(column, max_width=width, overflow="fold")
-    performed = iter(record.scores.nodes)
-    for turn in dialogue.turns:
+    for turn, node, decided in zip(dialogue.turns, nodes, decisions, strict=True):
         role = enum_name(turn, "role")
-        done = next(performed, "") if turn.role == dialogue_pb2.ROLE_AGENT else ""
-        table.add_row(
-            Text(role, style=_COLOURS[role]),
-            Text(printable(turn.text)),
-            Text(printable(turn.node) if turn.role != dialogue_pb2.ROLE_CLIENT else ""),
-            _performed(turn, done),
-            Text(_decisions(turn)),
-        )
+        table.add_row(Text(role, style=_COLOURS[role]), Text(printable(turn.text)), node, decided)
     console.print(table)
     _print_scores(record)
 
 
+def _width(cells: Sequence[Text]) -> int:
+    return max((cell_len(line) for cell in cells for line in cell.plain.split("\n")), default=0)
+
+
+def _nodes(record: pb.DialogueRecord) -> list[Text]:
+    """By turn, the node that it was about; below, in red, what scoring heard instead and what was repaired."""
+    heard = iter(record.scores.nodes)
+    return [
+        _performed(turn, next(heard, ""))
+        if turn.role == dialogue_pb2.ROLE_AGENT
+        else Text(printable(turn.node) if turn.role == dialogue_pb2.ROLE_TOOL else "")
+        for turn in record.dialogue.turns
+    ]
+
+
 def _performed(turn: dialogue_pb2.Turn, node: str) -> Text:
-    """The node that scoring heard in an utterance; marked when it is not the one that was to be said."""
-    if turn.role != dialogue_pb2.ROLE_AGENT:
-        return Text()
-    repairs = f" ({', '.join(turn.repairs)})" if turn.repairs else ""
-    colour = "green" if node == turn.node else "red"
-    return Text.assemble((printable(node) or "none", colour), (printable(repairs), "red"))
+    if node == turn.node:
+        lines = [(printable(node), "green")]
+    else:
+        lines = [(printable(turn.node), ""), (f"heard {printable(node) or 'none'}", "red")]
+    lines += [(printable(repair), "red") for repair in turn.repairs]
+    return Text("\n").join(Text(line, style=style) for line, style in lines)
 
 
-def _decisions(turn: dialogue_pb2.Turn) -> str:
-    return "; ".join(
-        printable(f"{item.question}: {item.answer} {item.probabilities[item.answer]:.2f}") for item in turn.decisions
-    )
+def _decided(decision: dialogue_pb2.Decision) -> str:
+    return printable(f"{decision.question}: {decision.answer} {decision.probabilities[decision.answer]:.2f}")
 
 
 def _print_scores(record: pb.DialogueRecord) -> None:
     dialogue, scores = record.dialogue, record.scores
     console.print(
         f"\nended by {enum_name(dialogue, 'end_reason')}; subgoals {scores.subgoals_absolute}, "
-        f"relative {number(scores.subgoals_relative)}, of its branch {number(scores.subgoals_branch)}; "
+        f"relative {number(scores.subgoals_relative)}, of its branch {number(scores.subgoals_branch)}\n"
         f"ended {_yes(scores.ended)}, success {_yes(scores.success)}; repeats {scores.repeats}, "
         f"role leaks {scores.role_leaks}"
     )
@@ -83,8 +101,8 @@ def _print_scores(record: pb.DialogueRecord) -> None:
     tokens = sum(turn.prompt_tokens + turn.completion_tokens for turn in dialogue.turns)
     seconds = sum(turn.seconds for turn in dialogue.turns)
     console.print(
-        f"character of client {client}, of agent {agent}; words {scores.words}, n-grams {scores.ngrams}; "
-        f"{tokens:,} tokens, {seconds:.1f} s"
+        f"character of client {client}, of agent {agent}\n"
+        f"words {scores.words}, n-grams {scores.ngrams}; {tokens:,} tokens, {seconds:.1f} s"
     )
     colour = {"kept": "green", "dropped": "red"}.get(record.decision, "dim")
     console.print(f"[{colour}]{record.decision}[/]" + (f": {literal(record.reason)}" if record.reason else ""))

@@ -33,6 +33,7 @@ _NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.(inf
 _WORDING = {
     "dict_type": "should be a mapping",
     "list_type": "should be a list",
+    "literal_error": "should be {expected}",
     "model_attributes_type": "should be a mapping of fields",
     "model_type": "should be a mapping of fields",
     "string_type": "should be text: put it in quotes",

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import aiohttp
+from pydantic import BaseModel, ValidationError
 
 from duologue.models.chat import ChatModel, Sampling
 from duologue.models.decisions import DecisionModel
@@ -15,6 +16,15 @@ from duologue.models.server import Endpoint, ModelRefused, ModelServer, ModelUna
 REACH_SECONDS = 5.0
 # A server that loads a model on demand needs longer than one that has it; more than this nobody waits for.
 CHECK_SECONDS = 60.0
+_SHOWN_MODELS = 10
+
+
+class _Listed(BaseModel):
+    id: str
+
+
+class _ModelList(BaseModel):
+    data: list[_Listed]
 
 
 @dataclass(frozen=True)
@@ -44,21 +54,27 @@ async def _check(part: str, endpoint: Endpoint, *, decide: bool) -> ModelCheck:
         update={"attempts": 1, "timeout_seconds": min(endpoint.timeout_seconds, CHECK_SECONDS)}
     )
     problem = ""
-    async with ModelServer(patient) as server:
+    try:
+        await _reach(endpoint.url.rstrip("/"))
         try:
-            await _reach(endpoint.url.rstrip("/"))
-            if decide:
-                question = {"ok": {"type": "noul", "instructions": "Is this a greeting?"}}
-                await DecisionModel(server).ask("Hello.", question)
-            else:
-                await ChatModel(server).complete(
-                    [{"role": "user", "content": "Hello."}], Sampling(temperature=0.0, max_tokens=1)
-                )
-        except ModelRefused as error:
-            problem = f"{error}\n    {_advice(error.status, part)}"
-        except ModelUnavailable as error:
-            problem = f"{error}\n    Start the server, or set models.{part}.url to where it listens."
+            async with ModelServer(patient) as server:
+                await _ask(server, decide=decide)
+        except (ModelRefused, ModelUnavailable) as error:
+            status = error.status if isinstance(error, ModelRefused) else 0
+            problem = f"{error}\n    {await _advice(status, part, endpoint)}"
+    except ModelUnavailable as error:
+        problem = f"{error}\n    Start the server, or set models.{part}.url to where it listens."
     return ModelCheck(part, endpoint.url, endpoint.model, problem, time.perf_counter() - started)
+
+
+async def _ask(server: ModelServer, *, decide: bool) -> None:
+    if decide:
+        question = {"ok": {"type": "noul", "instructions": "Is this a greeting?"}}
+        await DecisionModel(server).ask("Hello.", question)
+    else:
+        await ChatModel(server).complete(
+            [{"role": "user", "content": "Hello."}], Sampling(temperature=0.0, max_tokens=1)
+        )
 
 
 async def _reach(url: str) -> None:
@@ -73,9 +89,27 @@ async def _reach(url: str) -> None:
         raise ModelUnavailable(f"{url}: {error}") from error
 
 
-def _advice(status: int, part: str) -> str:
+async def _advice(status: int, part: str, endpoint: Endpoint) -> str:
+    """What to mend at a server that is there. For a model it does not know, transformers serve answers 500, not 404."""
     if status in (401, 403):
         return f"Set models.{part}.api_key."
-    if status == 404:
-        return f"The server does not know the path or the model: check models.{part}.url and models.{part}.model."
-    return f"Check models.{part}.model."
+    served = await _served(endpoint)
+    listed = (
+        f" It lists {', '.join(served[:_SHOWN_MODELS])}{', ...' * (len(served) > _SHOWN_MODELS)}." if served else ""
+    )
+    return (
+        f"The server is there; does it serve {endpoint.model!r}?{listed}\n"
+        f"    See its log, and check models.{part}.model and models.{part}.url."
+    )
+
+
+async def _served(endpoint: Endpoint) -> list[str]:
+    """Ids of the models that the server lists; none where it keeps no such list."""
+    headers = {"Authorization": f"Bearer {endpoint.api_key.get_secret_value()}"} if endpoint.api_key else {}
+    timeout = aiohttp.ClientTimeout(total=REACH_SECONDS)
+    url = f"{endpoint.url.rstrip('/')}/v1/models"
+    try:
+        async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session, session.get(url) as response:
+            return [model.id for model in _ModelList.model_validate_json(await response.read()).data]
+    except (TimeoutError, aiohttp.ClientError, ValidationError):
+        return []
