@@ -80,12 +80,21 @@ flowchart TD
         ("a[[Look it up]]", CallNode, "look_it_up"),
         ("a[(Look it up)]", CallNode, "look_it_up"),
         ("a{?}", CallNode, "a"),
+        ("a{Is it paid?}", CallNode, "is_it_paid"),
+        ("a{Do you have your code?}", SayNode, "Do you have your code?"),
+        ("a{{Do you know me?}}", CallNode, "do_you_know_me"),
     ],
 )
 def test_the_shape_of_a_box_tells_its_kind(box: str, kind: type, text: str) -> None:
     node = imported(f"flowchart TD\n  {box} --> b[Bye]").nodes["a"]
     assert isinstance(node, kind)
     assert (node.call if isinstance(node, CallNode) else node.text) == text
+
+
+def test_the_arrows_from_a_question_to_the_client_are_replies() -> None:
+    workflow = imported("flowchart TD\n a{Do you have your code?} -->|I do| b[Good]\n a -->|I lost it| c[A pity]")
+    assert shape(workflow)["a"] == {"i_do": "b", "i_lost_it": "c"}
+    assert workflow.nodes["a"].edges["i_lost_it"].examples == ("I lost it",)
 
 
 @pytest.mark.parametrize("box", ["b[Bye]", "b(Bye)", "b([Bye])", "b((Bye))"])

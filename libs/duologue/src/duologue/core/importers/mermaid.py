@@ -1,7 +1,8 @@
 """Import of a Mermaid flowchart as a workflow.
 
-A box says its text; a rhombus, hexagon, subroutine or database is a call, and its edges are outcomes; what nothing
-leads on from is an end. Labels of the other edges are client replies.
+A box says its text, and so does a rhombus that asks the client ("Do you have it?"): its edges are replies. Any other
+rhombus, and a hexagon, subroutine or database, is a call, and its edges are outcomes. What nothing leads on from is an
+end.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _SHAPES = {
 # No more fit in one workflow.
 _MOST_BOXES = 500
 _CALLS = frozenset(["{", "{{", "[[", "[("])
+# A question to the client, rather than one that a look-up answers, as "Paid?".
+_ASKS = re.compile(r"(?=.*\b(you|your|yours|i|me)\b).*\?", re.IGNORECASE | re.DOTALL)
 _CLASS = re.compile(r":::[\w-]+")
 _LINK = re.compile(
     r"""(?:
@@ -251,9 +254,13 @@ def _draft(chart: _Chart) -> Draft:
 
 def _node(name: str, box: _Box, *, leads_on: bool) -> Node:
     text = box.text or name
-    if box.shape in _CALLS:
+    if _is_call(box):
         return Node("call", _slug(text) or name)
     return Node("say", text) if leads_on else Node("end", text)
+
+
+def _is_call(box: _Box) -> bool:
+    return box.shape in _CALLS and not (box.shape == "{" and _ASKS.fullmatch(box.text))
 
 
 def _lead(node: Node, arrow: _Arrow) -> None:
@@ -284,7 +291,7 @@ def _box_problems(chart: _Chart) -> Iterator[Problem]:
         return
     for name, box in chart.boxes.items():
         leaving = [arrow for arrow in chart.arrows if arrow.source == name]
-        if box.shape in _CALLS and not leaving:
+        if _is_call(box) and not leaving:
             yield chart.problem(
                 box.line,
                 f'no arrow leaves "{name}", which is a call by its shape',
