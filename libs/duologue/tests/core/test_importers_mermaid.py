@@ -162,9 +162,9 @@ def test_a_chart_without_a_title_is_named_after_its_file() -> None:
     assert (workflow.id, workflow.title) == ("order_status", "Order status")
 
 
-def test_labels_that_differ_in_signs_only_are_refused_because_no_manager_tells_them_apart() -> None:
-    with pytest.raises(InvalidInput, match='replies "yes" and "yes_2" of node "a" have the same first wording'):
-        imported("flowchart TD\n a -->|Yes!| b\n a -->|yes?| c")
+def test_labels_that_differ_in_signs_only_stay_two_replies() -> None:
+    workflow = imported("flowchart TD\n a -->|Yes!| b\n a -->|yes?| c")
+    assert shape(workflow)["a"] == {"yes": "b", "yes_2": "c"}
 
 
 @pytest.mark.parametrize(

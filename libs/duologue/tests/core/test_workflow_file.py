@@ -146,12 +146,6 @@ MISTAKES = {
         'reply "day" of node "ask_day" has no examples',
         "Add `examples:` with the wordings of a client, or mark it `default: true`.",
     ),
-    "same first wording": (
-        '        examples: ["{day}"]\n',
-        '        examples: ["{day}"]\n      other:\n        to: bye\n        examples: ["{day}"]  # here\n',
-        'replies "day" and "other" of node "ask_day" have the same first wording',
-        "The manager tells replies apart by it: reword one, or join them.",
-    ),
     "intention twice": (
         "  - id: lamp\n",
         "  - id: books  # here\n",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from duologue.core.dialogue import Role
+from duologue.core.scores import ROLE_MARK
 
 _NAMES = {Role.CLIENT: ("client", "user", "customer"), Role.AGENT: ("agent", "assistant")}
-_ANY_NAME = re.compile(r"(?:^|\s)(?:client|user|customer|agent|assistant)\s*:", re.IGNORECASE)
 _INSTRUCTION = re.compile(r"\[?(?:Say now|Answer briefly, then ask again):.*", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(r"```.*?(?:```|$)|</?[A-Za-z][^<>]*>|<\|[^|]*\|>", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?…][\"')\]]*(?=\s|$)")
@@ -40,7 +40,7 @@ def _own_words(text: str, speaker: Role, repairs: list[str]) -> str:
         mended = pattern.sub(" ", rest).strip()
         _note(repairs, name, mended != rest)
         rest = mended
-    leak = _ANY_NAME.search(rest)
+    leak = ROLE_MARK.search(rest)
     _note(repairs, "role_leak", leak is not None)
     return rest[: leak.start()] if leak else rest
 

@@ -14,7 +14,8 @@ from duologue.core.workflow import PLACEHOLDER, EndNode, Workflow, fill
 # Ulmer et al. 2024, section 3.3: an edge is taken when ROUGE-L F1 with the next reference is above this.
 STEP_THRESHOLD = 0.33
 
-_ROLE_MARK = re.compile(r"(?:^|\s)(?:client|agent|user|assistant|customer)\s*:", re.IGNORECASE)
+# The name of a speaker and a colon: where an utterance goes on with somebody's turn.
+ROLE_MARK = re.compile(r"(?:^|\s)(?:client|agent|user|assistant|customer)\s*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def score_dialogue(turns: Sequence[Utterance], workflow: Workflow, facts: Mappin
         success=isinstance(reached, EndNode) and reached.outcome == "success",
         nodes=nodes,
         repeats=_repeats([name for name, turn in zip(nodes, said, strict=True) if not turn.again], workflow),
-        role_leaks=sum(bool(_ROLE_MARK.search(text)) for text in spoken),
+        role_leaks=sum(bool(ROLE_MARK.search(text)) for text in spoken),
     )
 
 

@@ -94,35 +94,19 @@ def _edge_rules(workflow: Workflow, source: Source) -> Iterator[Problem]:
                 "Keep `default: true` on one of them.",
             )
         if isinstance(node, SayNode):
-            yield from _reply_rules(workflow, name, node, source)
-
-
-def _reply_rules(workflow: Workflow, name: str, node: SayNode, source: Source) -> Iterator[Problem]:
-    """The manager chooses among the first wordings of a node's replies, by a letter each."""
-    if len(node.replies) > _LETTERS:
-        yield source.problem(
-            ("nodes", name, "replies"),
-            f'node "{name}" has {len(node.replies)} replies, more than the {_LETTERS} of one decision',
-            "Make kinds of them, or ask in two steps.",
-        )
-    first: dict[str, str] = {}
-    for edge_id, reply in node.replies.items():
-        path = _edge_path(workflow, name, edge_id)
-        if not reply.examples:
-            if not reply.default:
+            if len(node.replies) > _LETTERS:
                 yield source.problem(
-                    path,
-                    f'reply "{edge_id}" of node "{name}" has no examples',
-                    "Add `examples:` with the wordings of a client, or mark it `default: true`.",
+                    ("nodes", name, key),
+                    f'node "{name}" has {len(node.replies)} replies, more than the {_LETTERS} of one decision',
+                    "Make kinds of them, or ask in two steps.",
                 )
-            continue
-        other = first.setdefault(reply.examples[0].casefold(), edge_id)
-        if other != edge_id:
-            yield source.problem(
-                (*path, "examples"),
-                f'replies "{other}" and "{edge_id}" of node "{name}" have the same first wording',
-                "The manager tells replies apart by it: reword one, or join them.",
-            )
+            for edge_id, reply in node.replies.items():
+                if not reply.examples and not reply.default:
+                    yield source.problem(
+                        _edge_path(workflow, name, edge_id),
+                        f'reply "{edge_id}" of node "{name}" has no examples',
+                        "Add `examples:` with the wordings of a client, or mark it `default: true`.",
+                    )
 
 
 def _intention_problems(workflow: Workflow, source: Source) -> Iterator[Problem]:
