@@ -221,7 +221,11 @@ def _agent_ask(plan: Plan, history: Sequence[Utterance], instruction: str, place
 
 
 def _seed(plan: Plan, place: int) -> int:
-    """Another for every turn of the dialogue and every try, the same in every replay."""
+    """Another for every turn of the dialogue and every try, the same in every replay.
+
+    The answer is the same too where a server draws each request from a generator of its own. `transformers serve` seeds
+    the one of its process, so there only requests that come one at a time are answered alike.
+    """
     return (plan.seed * 1_000_003 + place * 10) % 2**31
 
 

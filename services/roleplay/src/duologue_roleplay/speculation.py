@@ -1,8 +1,9 @@
 """Asking the agent for its next turn while the manager still decides what the client's reply means.
 
 A turn pair is then two requests long instead of three; the price is the tokens of every guess that was wrong. What is
-said stays the same: an utterance that was asked for ahead is used only in answer to the very request that would be made
-now, same messages and same seed, and the guess is made on a fork of the graph position.
+asked for stays the same: an utterance that was asked for ahead is used only in answer to the very request that would be
+made now, same messages and same seed, and the guess is made on a fork of the graph position. What is said is the same
+as far as the server keeps to seeds.
 """
 
 from __future__ import annotations
