@@ -152,12 +152,6 @@ MISTAKES = {
         'intention "books" is defined twice',
         "It stands on line 7 too: rename one.",
     ),
-    "a default among outcomes, which are drawn": (
-        "        to: ask_day\n",
-        "        to: ask_day\n        default: true  # here\n",
-        "nodes.track.outcomes.found.default is not a known field",
-        "Use one of: loop, returns, to, weight.",
-    ),
     "outcome of no call": (
         "      track: found\n",
         "      trak: found  # here\n",

@@ -15,7 +15,7 @@ from duologue.cli.output import AsJson, Failure, complain, console, literal, pri
 from duologue.core.importers.mermaid import import_mermaid
 from duologue.core.importers.star import import_star
 from duologue.core.problems import InvalidInput, Problem
-from duologue.core.workflow import CallNode, EndNode, Reply, Workflow
+from duologue.core.workflow import CallNode, EndNode, Workflow
 from duologue.core.workflow_file import load_workflow
 
 app = typer.Typer(
@@ -134,8 +134,7 @@ def _label(workflow: Workflow, name: str) -> str:
 def _grow(tree: Tree, workflow: Workflow, name: str, shown: set[str]) -> None:
     """Each node is spelt out once; further ways to it only name it."""
     for edge_id, edge in workflow.nodes[name].edges.items():
-        is_default = isinstance(edge, Reply) and edge.default
-        reply = f"[cyan]{literal(edge_id)}[/]" + " (default)" * is_default + " (loop)" * edge.loop
+        reply = f"[cyan]{literal(edge_id)}[/]" + " (default)" * edge.default + " (loop)" * edge.loop
         if edge.to in shown:
             tree.add(f"{reply} -> {literal(edge.to)}")
             continue

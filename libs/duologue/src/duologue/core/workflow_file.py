@@ -86,14 +86,14 @@ def _edge_rules(workflow: Workflow, source: Source) -> Iterator[Problem]:
             )
             missing = "has no outcomes" if what == "outcome" else "is a dead end: it has no replies"
             yield source.problem(("nodes", name, key), f'node "{name}" {missing}', fix)
+        defaults = [edge_id for edge_id, edge in node.edges.items() if edge.default]
+        for edge_id in defaults[1:]:
+            yield source.problem(
+                _edge_path(workflow, name, edge_id),
+                f'node "{name}" has two default edges, "{defaults[0]}" and "{edge_id}"',
+                "Keep `default: true` on one of them.",
+            )
         if isinstance(node, SayNode):
-            defaults = [edge_id for edge_id, reply in node.replies.items() if reply.default]
-            for edge_id in defaults[1:]:
-                yield source.problem(
-                    _edge_path(workflow, name, edge_id),
-                    f'node "{name}" has two default edges, "{defaults[0]}" and "{edge_id}"',
-                    "Keep `default: true` on one of them.",
-                )
             if len(node.replies) > _LETTERS:
                 yield source.problem(
                     ("nodes", name, key),
