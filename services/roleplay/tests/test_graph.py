@@ -65,6 +65,38 @@ def test_a_pinned_outcome_holds_for_the_first_time_only() -> None:
     assert later["missing"] == 200 - later["found"]
 
 
+def test_a_default_outcome_is_taken_wherever_none_is_pinned() -> None:
+    workflow = load_workflow("""\
+workflow: door
+title: Open a door
+agent: {role: a porter, persona: I am calm.}
+intentions:
+  - {id: guest, goal: get in}
+  - {id: stranger, goal: get in, outcomes: {try_key: stuck}}
+start: hello
+nodes:
+  hello: {say: "Shall I open?", replies: {"yes": {to: try_key, default: true}}}
+  try_key:
+    call: keys.try
+    outcomes:
+      opens: {to: bye, default: true}
+      stuck: {to: again, weight: 1000}
+  again: {say: "Once more?", replies: {"yes": {to: try_key, loop: true, default: true}}}
+  bye: {end: Come in.}
+""")
+    for seed in range(20):
+        guest = GraphPosition(workflow, workflow.intention("guest"), random.Random(seed))
+        guest.enter()
+        guest.follow("yes")
+        assert guest.name == "bye"
+        stranger = GraphPosition(workflow, workflow.intention("stranger"), random.Random(seed))
+        stranger.enter()
+        stranger.follow("yes")
+        assert stranger.name == "again"
+        stranger.follow("yes")
+        assert stranger.name == "bye"
+
+
 def test_a_loop_comes_back_to_the_node_with_the_facts_kept() -> None:
     position = at_greet()
     position.follow("gives_code")

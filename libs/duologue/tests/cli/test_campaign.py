@@ -228,7 +228,7 @@ async def test_a_dialogue_is_shown_beside_its_path_with_scores_decisions_and_rea
         "agent base model",
         "look_up: found",
         "It is PK-4471.",
-        "ended by completed; subgoals 3",
+        "end reason completed; subgoals 3",
         "character of client 0.5, of agent 0.75",
         "dropped: odd",
     ):

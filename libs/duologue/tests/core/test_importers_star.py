@@ -11,7 +11,7 @@ from duologue.core.importers.star import import_star
 from duologue.core.problems import InvalidInput
 from duologue.core.workflow import CallNode, fill
 from duologue.core.workflow_file import load_workflow
-from tests.support.star_task import signals
+from tests.support.star_task import HELLO, imported, signals
 
 STAR = Path(__file__).resolve().parents[4].parent / "shared" / "data" / "star"
 TASKS = [
@@ -115,6 +115,16 @@ def test_a_client_knows_what_they_are_asked_and_a_look_up_returns_the_rest(tasks
     assert isinstance(call, CallNode)
     assert call.arguments == {"day": "{day}", "city": "{city}"}
     assert call.outcomes["found"].returns == {"weather": "sunny", "temperature": "18"}
+
+
+@pytest.mark.parametrize(
+    ("template", "slot"),
+    [("{price:d}", "price"), ("{price:.2f}", "price"), ("{Price!s:>10}", "price"), ("{price}", "price")],
+)
+def test_slots_lose_their_formats(template: str, slot: str) -> None:
+    workflow = imported({**HELLO, "shop_inform": f"That is {template}."}, {"hello": "shop_inform"})
+    assert workflow.spoken["shop_inform"].text == f"That is {{{slot}}}."
+    assert slot in workflow.intentions[0].facts
 
 
 # What is wrong with a file

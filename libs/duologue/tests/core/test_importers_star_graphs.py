@@ -337,16 +337,6 @@ def test_a_second_goodbye_is_an_end_too() -> None:
     assert ways(workflow, "anything_else") == {"no": "goodbye_1", "goodbye_2": "goodbye_2"}
 
 
-@pytest.mark.parametrize(
-    ("template", "slot"),
-    [("{price:d}", "price"), ("{price:.2f}", "price"), ("{Price!s:>10}", "price"), ("{price}", "price")],
-)
-def test_slots_lose_their_formats(template: str, slot: str) -> None:
-    workflow = imported({**HELLO, "shop_inform": f"That is {template}."}, {"hello": "shop_inform"})
-    assert workflow.spoken["shop_inform"].text == f"That is {{{slot}}}."
-    assert slot in workflow.intentions[0].facts
-
-
 # Whatever is drawn
 
 _SPOKEN = [f"shop_{kind}_{thing}" for kind in ("ask", "inform") for thing in ("size", "price", "time", "stock", "gift")]

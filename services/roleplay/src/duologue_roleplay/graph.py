@@ -67,10 +67,13 @@ class GraphPosition:
         return turns
 
     def _outcome(self, name: str, node: CallNode, may_loop: bool) -> str:
-        """The intention's, the first time; after that drawn, or a pinned failure would send the client in circles."""
+        """The intention's, the first time; after that the default or one that is drawn, not in circles for ever."""
         pinned = self.intention.outcomes.get(name)
         if pinned is not None and name not in self._pinned:
             self._pinned.add(name)
             return pinned
-        weights = {key: outcome.weight for key, outcome in node.outcomes.items() if may_loop or not outcome.loop}
-        return self.rng.choices(list(weights), list(weights.values()))[0]
+        possible = {key: outcome for key, outcome in node.outcomes.items() if may_loop or not outcome.loop}
+        default = next((key for key, outcome in possible.items() if outcome.default), None)
+        if default is not None:
+            return default
+        return self.rng.choices(list(possible), [outcome.weight for outcome in possible.values()])[0]

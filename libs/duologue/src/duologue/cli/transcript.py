@@ -91,7 +91,7 @@ def _decided(decision: dialogue_pb2.Decision) -> str:
 def _print_scores(record: pb.DialogueRecord) -> None:
     dialogue, scores = record.dialogue, record.scores
     console.print(
-        f"\nended by {enum_name(dialogue, 'end_reason')}; subgoals {scores.subgoals_absolute}, "
+        f"\nend reason {enum_name(dialogue, 'end_reason')}; subgoals {scores.subgoals_absolute}, "
         f"relative {number(scores.subgoals_relative)}, of its branch {number(scores.subgoals_branch)}\n"
         f"ended {_yes(scores.ended)}, success {_yes(scores.success)}; repeats {scores.repeats}, "
         f"role leaks {scores.role_leaks}"

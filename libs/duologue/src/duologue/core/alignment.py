@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rapidfuzz.distance import LCSseq
 
-from duologue.core.text import Vocabulary
+from duologue.core.text import Vocabulary, f_measure
 from duologue.core.workflow import PLACEHOLDER, Workflow, fill
 
 # What fills a placeholder costs a tenth of what other words cost that the reference lacks. So of two references that
@@ -33,7 +33,7 @@ def performed(
     Closest is the highest similarity above `threshold`; of equals a node that may come next. A reference that is all
     placeholder fits any words: it is taken where it may come soon and nothing else fits.
     """
-    references = _References(workflow, facts)
+    references = _WeighedReferences(workflow, facts)
     position: str | None = None
     nodes: list[str | None] = []
     for text in said:
@@ -45,7 +45,7 @@ def performed(
     return tuple(nodes)
 
 
-class _References:
+class _WeighedReferences:
     """Reference texts of the spoken and anytime nodes, one character a word, and what each word weighs.
 
     A word weighs 1 if one reference has it, or none, and the less the more have it.
@@ -78,7 +78,7 @@ class _References:
         for name in dict.fromkeys([*first, *self._encoded]):
             shared = self._weight([word for word in self._encoded[name] if word in words])
             # No higher even if all that they share stood in one order and nothing else were said.
-            if _f_measure(shared, shared, self._totals[name]) <= highest:
+            if f_measure(shared, shared, self._totals[name]) <= highest:
                 continue
             similarity = self._similarity(utterance, name)
             if similarity > highest:
@@ -95,7 +95,7 @@ class _References:
             said += self._weight(utterance[done : block.a]) * (_FILLING_COST if fills else 1.0)
             done, passed = block.a + block.size, block.b + block.size
             common += self._weight(utterance[block.a : done])
-        return _f_measure(common, said + common, self._totals[name])
+        return f_measure(common, said + common, self._totals[name])
 
     def blank_soon(self, text: str, ahead: Sequence[str]) -> str | None:
         """The nearest reference within `_STEPS_AHEAD` steps that is nothing but placeholder."""
@@ -104,7 +104,3 @@ class _References:
             soon.extend(later for name in list(soon) for later in self._spoken_after[name])
         blank = (name for name in soon if set(self._encoded[name]) == {_PLACEHOLDER})
         return next(blank, None) if self._vocabulary.encode(text) else None
-
-
-def _f_measure(common: float, left: float, right: float) -> float:
-    return 2 * common / (left + right) if common else 0.0

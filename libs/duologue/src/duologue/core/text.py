@@ -33,12 +33,9 @@ def _code(number: int) -> str:
     return chr(number + 1 if number < 0xD7FF else number + 0x801)
 
 
-def f_measure(common: int, left: int, right: int) -> float:
-    """Harmonic mean of common/left and common/right; 0 when either is empty or nothing is common."""
-    if not (common and left and right):
-        return 0.0
-    precision, recall = common / left, common / right
-    return 2 * precision * recall / (precision + recall)
+def f_measure(common: float, left: float, right: float) -> float:
+    """Harmonic mean of common/left and common/right, in [0, 1]; 0 when nothing is common."""
+    return 2 * common / (left + right) if common else 0.0
 
 
 def rouge_l(encoded: str, other: str) -> float:

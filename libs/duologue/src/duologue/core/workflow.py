@@ -43,7 +43,7 @@ class Outcome(_Part):
     to: Identifier
     returns: Facts = Field(default_factory=dict)
     weight: float = Field(1.0, gt=0, le=1000, description="Relative chance of being drawn in self-talk.")
-    default: bool = Field(False, description="Drawn when an intention asks for an outcome the call does not have.")
+    default: bool = Field(False, description="Taken wherever the intention pins none; without one it is drawn.")
     loop: bool = False
 
 
