@@ -81,7 +81,9 @@ nodes:
     outcomes:
       opens: {to: bye, default: true}
       stuck: {to: again, weight: 1000}
-  again: {say: "Once more?", replies: {"yes": {to: try_key, loop: true, default: true}}}
+  again:
+    say: Once more?
+    replies: {"yes": {to: try_key, loop: true, examples: [Yes.]}, "no": {to: bye, default: true}}
   bye: {end: Come in.}
 """)
     for seed in range(20):
