@@ -90,7 +90,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and checkpoints")
     parser.add_argument("--out", type=Path, default=HERE / "model", help="the model folder to write")
-    parser.add_argument("--steps", type=int, default=3500, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=4500, help="optimizer steps")
     parser.add_argument("--batch-tokens", type=int, default=4096, help="tokens per step, padding included")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--layers", type=int, default=5)
