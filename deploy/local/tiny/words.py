@@ -116,3 +116,24 @@ def sentence(rng: random.Random) -> str:
 
 
 _SMALL_WORDS = ("the", "of", "to", "a", "and", "for", "is", "in")
+
+
+def goal(rng: random.Random) -> str:
+    """What somebody wants, as it stands after "I want to"."""
+    verb, what = rng.choice(VERBS)[0], thing(rng)
+    what = rng.choice((a(what), a(what), f"the {what}", f"{number(rng)} {nouns(rng)}"))
+    about = rng.choice(("ask about", "complain about", "find out about", "get help with", "talk about", "get", "have"))
+    start = (
+        f"have {what} {rng.choice(VERBS)[1]}" if rng.random() < 0.25 else f"{rng.choice((verb, verb, about))} {what}"
+    )
+    tails = (
+        "",
+        "",
+        f" for {phrase(rng, 'occasions')}",
+        f" that {phrase(rng, 'faults')}",
+        f" {when(rng)}",
+        f" because the {noun(rng)} {phrase(rng, 'faults')}",
+        f" before {phrase(rng, 'occasions')}",
+        f" with {a(thing(rng))}",
+    )
+    return start + rng.choice(tails)

@@ -71,6 +71,15 @@ def test_an_utterance_takes_one_line_and_no_control_over_the_terminal() -> None:
     assert said.plain == "   agent  Goodbye! \ufffd[2J[red]dropped[/]"
 
 
+def test_the_last_turns_of_a_long_dialogue_say_that_others_came_before() -> None:
+    record = pb.DialogueRecord(dialogue=dialogue_to_proto(dialogue()), scores=scores_to_proto(scores()))
+    turns = len(record.dialogue.turns)
+    assert "before" not in " ".join(line.plain for line in latest_lines(record, turns))
+    _, before, last, _ = latest_lines(record, 1)
+    assert before.plain == f"     ...  {turns - 1} turns before"
+    assert last.plain.endswith(record.dialogue.turns[-1].text)
+
+
 @pytest.mark.usefixtures("_narrow")
 def test_on_a_narrow_terminal_a_dialogue_shows_ids_and_decisions_whole(capsys: pytest.CaptureFixture[str]) -> None:
     node, decided = "ask_for_the_tracking_code", "reply: still_waiting_for 0.92"

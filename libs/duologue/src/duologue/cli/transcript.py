@@ -25,6 +25,8 @@ def latest_lines(record: pb.DialogueRecord, turns: int) -> list[Text]:
     dialogue, scores = record.dialogue, record.scores
     provenance = dialogue.provenance
     lines = [Text.assemble((printable(provenance.workflow_id), "bold"), f" with {printable(provenance.persona_id)}")]
+    if (left_out := len(dialogue.turns) - turns) > 0:
+        lines.append(Text(f"     ...  {left_out} turns before", style="dim"))
     for turn in dialogue.turns[-turns:]:
         role = enum_name(turn, "role")
         lines.append(Text.assemble("  ", (f"{role:>6}", _COLOURS[role]), f"  {printable(turn.text)}"))
