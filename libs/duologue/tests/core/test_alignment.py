@@ -1,8 +1,6 @@
 """Which node an utterance performs: rules on a small workflow, figures on human dialogues whose steps are known."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,8 +11,7 @@ from duologue.core.importers.star import import_star
 from duologue.core.scores import STEP_THRESHOLD
 from duologue.core.workflow import Workflow
 from duologue.core.workflow_file import load_workflow
-
-STAR = Path(__file__).resolve().parents[4].parent / "shared" / "data" / "star"
+from tests.support.requirements import require_star
 
 HOTEL = load_workflow("""
 workflow: hotel
@@ -109,9 +106,7 @@ def test_each_utterance_has_a_node_or_none(said: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def workflows() -> dict[str, Workflow]:
-    path = STAR / "tasks.json"
-    if not path.exists() and os.environ.get("CI") != "true":
-        pytest.skip(f"{path} is not here")
+    path = require_star() / "tasks.json"
     text = path.read_text()
     return {name: load_workflow(import_star(text, str(path), name)) for name in json.loads(text)}
 
@@ -125,7 +120,7 @@ def test_nodes_are_the_labels_that_people_picked(workflows: dict[str, Workflow],
     """
     tasks = sorted(workflows)[0 if half == "developed_on" else 1 :: 2]
     right = labelled = noded = free = 0
-    for line in (STAR / "dialogues.jsonl").read_text().splitlines():
+    for line in (require_star() / "dialogues.jsonl").read_text().splitlines():
         dialogue = json.loads(line)
         if dialogue["task"] not in tasks:
             continue

@@ -1,8 +1,6 @@
 """Importing STAR tasks: every graph, seen or not, becomes a workflow that loads, with its labels as ids."""
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +9,9 @@ from duologue.core.importers.star import import_star
 from duologue.core.problems import InvalidInput
 from duologue.core.workflow import CallNode, fill
 from duologue.core.workflow_file import load_workflow
+from tests.support.requirements import require_star
 from tests.support.star_task import HELLO, imported, signals
 
-STAR = Path(__file__).resolve().parents[4].parent / "shared" / "data" / "star"
 TASKS = [
     "apartment_schedule",
     "apartment_search",
@@ -36,9 +34,7 @@ TASKS = [
 
 @pytest.fixture(scope="module")
 def tasks_json() -> str:
-    path = STAR / "tasks.json"
-    if not path.exists() and os.environ.get("CI") != "true":
-        pytest.skip(f"{path} is not here")
+    path = require_star() / "tasks.json"
     return path.read_text()
 
 
