@@ -62,7 +62,7 @@ def kept(decisions: dict[str, Decision]) -> str:
             "bc",
             {
                 "a": "subgoals_relative is 0.1, the top 50% ends at 0.5",
-                "d": "subgoals_relative is 0.5, the top 50% ends at 0.5",
+                "d": "subgoals_relative is 0.5, the top 50% ends at 0.5 and is full: of equals it has the lowest ids",
             },
         ),
         (

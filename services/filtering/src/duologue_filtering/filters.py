@@ -89,10 +89,12 @@ def _outside_top(rule: TopFilter, values: Mapping[str, float]) -> dict[str, str]
     if not kept:
         return {}
     worst = values[kept[-1]]
-    return {
-        name: f"{rule.metric} is {values[name]:g}, the top {rule.share:.0%} ends at {worst:g}"
-        for name in ranked[len(kept) :]
-    }
+
+    def reason(value: float) -> str:
+        among_equals = " and is full: of equals it has the lowest ids" if value == worst else ""
+        return f"{rule.metric} is {value:g}, the top {rule.share:.0%} ends at {worst:g}{among_equals}"
+
+    return {name: reason(values[name]) for name in ranked[len(kept) :]}
 
 
 def _count(share: float, left: Mapping[str, object]) -> int:
