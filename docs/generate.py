@@ -32,12 +32,13 @@ SERVICES: dict[str, type[BaseModel]] = {
 _SETTINGS = """# Settings
 
 Each service reads its settings from the file that `DUOLOGUE_CONFIG` names (YAML) and from the environment, which wins:
-`bus.url` is `DUOLOGUE_BUS__URL`. `python -m duologue_SERVICE --print-settings` prints what holds, secrets hidden. A
-setting that is wrong, or not known, ends the service at once with its name.
+`bus.url` is `DUOLOGUE_BUS__URL` or, for short, `DUOLOGUE_BUS_URL`. `python -m duologue_SERVICE --print-settings` prints
+what holds, secrets hidden. A setting that is wrong, or not known, ends the service at once with its name.
 
 On one machine `duologue up` writes the files; see `.duologue/config`. The command itself knows `DUOLOGUE_HOME` (the
 folder of local state), `DUOLOGUE_PORT_BASE` (where `duologue up` counts ports from), `DUOLOGUE_ADDRESS` (the campaign
-service), `DUOLOGUE_BUS__URL`, `DUOLOGUE_ARTIFACTS__URL` and `DUOLOGUE_ML_PYTHON` (the interpreter with torch).
+service), the settings of `bus` and `kafka`, `DUOLOGUE_ARTIFACTS__URL` and `DUOLOGUE_ML_PYTHON` (the interpreter with
+torch).
 """
 _CAMPAIGN = """# The campaign file
 
@@ -73,9 +74,10 @@ def topics_page() -> str:
     ]
     for topic in TOPICS:
         compacted = " Compacted." if topic.compacted else ""
+        partitions = f"On Kafka {topic.partitions} partitions unless told otherwise."
         lines += [
             f"## {topic.name}\n",
-            f"{topic.description}{compacted}\n",
+            f"{topic.description}{compacted} {partitions}\n",
             f"`{topic.message.DESCRIPTOR.full_name}`, key `{topic.key}`, from {', '.join(topic.producers)} to "
             f"{', '.join(topic.consumers)}.\n",
             "```json",

@@ -1,10 +1,17 @@
 """What the contract suite needs of a bus backend beside the bus itself."""
 
+import asyncio
+import threading
+import uuid
 from pathlib import Path
 from typing import Protocol
 
+from kafka import KafkaAdminClient
+
 from duologue.bus import Bus
 from duologue.bus.embedded import EmbeddedBus
+from duologue.bus.kafka.bus import KafkaBus
+from duologue.bus.kafka.options import KafkaOptions
 
 _LEASE_SECONDS = 1.5
 
@@ -76,4 +83,52 @@ class EmbeddedBackend:
 
     async def close(self) -> None:
         for bus in self._buses:
+            await bus.close()
+
+
+class KafkaBackend:
+    """A real broker. A bus has connections of its own, and to the others is what a process is."""
+
+    def __init__(self, servers: str) -> None:
+        self._servers = servers.split(",")
+        self._options = KafkaOptions(session_seconds=2 * _LEASE_SECONDS, handover_seconds=20.0)
+        self._buses: list[KafkaBus] = []
+        self._stopped: dict[Bus, threading.Event] = {}
+
+    async def new_topic(self) -> str:
+        name = f"test.{uuid.uuid4().hex}.v1"
+
+        def create() -> None:
+            admin = KafkaAdminClient(bootstrap_servers=self._servers)
+            admin.create_topics({name: {"num_partitions": 4, "replication_factor": 1}}, wait_for_metadata=True)
+            admin.close()
+
+        await asyncio.to_thread(create)
+        return name
+
+    async def open(self) -> KafkaBus:
+        bus = await KafkaBus.open(self._servers, self._options)
+        self._buses.append(bus)
+        return bus
+
+    async def freeze(self, bus: Bus) -> None:
+        assert isinstance(bus, KafkaBus)
+        self._stopped[bus] = go_on = threading.Event()
+        for subscription in bus._subscriptions:
+            # Nothing is sent or read any more: neither heartbeats nor what the poller asks for.
+            subscription._poller._consumer._net.call_soon_threadsafe(go_on.wait)
+
+    async def thaw(self, bus: Bus) -> None:
+        self._stopped.pop(bus).set()
+
+    async def kill(self, bus: Bus) -> None:
+        assert isinstance(bus, KafkaBus)
+        await self.freeze(bus)
+        for subscription in bus._subscriptions:
+            subscription._poller._stopping.set()
+
+    async def close(self) -> None:
+        for bus in self._buses:
+            if bus in self._stopped:
+                self._stopped.pop(bus).set()
             await bus.close()

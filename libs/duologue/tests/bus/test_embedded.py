@@ -28,6 +28,18 @@ async def test_a_topic_keeps_the_partitions_that_it_was_made_with(tmp_path: Path
     await second.close()
 
 
+async def test_the_lag_counts_the_records_that_are_not_committed(bus: EmbeddedBus) -> None:
+    await bus.publish([Record("topic", "key", b"") for _ in range(5)])
+    member = await bus.subscribe("readers", ["topic"])
+    deliveries = await member.fetch(5)
+    lags = []
+    for index in (3, 1, 0, 4, 2):
+        await member.finish(deliveries[index])
+        lags.append(await bus.lag("readers", "topic"))
+    assert lags == [5, 5, 3, 3, 0]
+    assert await bus.lag("others", "topic") == 5
+
+
 async def test_a_url_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for url in ("sqlite:///below/bus.db", f"sqlite:///{tmp_path}/below/bus.db"):

@@ -139,15 +139,15 @@ def test_a_bus_that_is_not_there_is_named_and_not_made(
     done = duologue("dlq", "list")
     assert (done.status, done.out) == (1, "")
     assert f"There is no bus at {home / 'bus.db'}." in done.err
-    assert "DUOLOGUE_BUS__URL" in done.err
-    monkeypatch.setenv("DUOLOGUE_BUS__URL", f"sqlite:///{tmp_path / 'bsu.db'}")
+    assert "DUOLOGUE_BUS_URL" in done.err
+    monkeypatch.setenv("DUOLOGUE_BUS_URL", f"sqlite:///{tmp_path / 'bsu.db'}")
     done = duologue("dlq", "replay", "--all")
     assert (done.status, f"There is no bus at {tmp_path / 'bsu.db'}." in done.err) == (1, True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bus_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DUOLOGUE_BUS__URL", "kafkaesque://host")
+    monkeypatch.setenv("DUOLOGUE_BUS_URL", "kafkaesque://host")
     done = duologue("dlq", "list")
     assert (done.status, "kafkaesque://host" in done.err) == (2, True)
 
@@ -155,5 +155,5 @@ def test_a_bus_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_another_bus_can_be_named(bus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(ids()) == 2
     publish(tmp_path / "other.db", [letter("other")])
-    monkeypatch.setenv("DUOLOGUE_BUS__URL", f"sqlite:///{tmp_path / 'other.db'}")
+    monkeypatch.setenv("DUOLOGUE_BUS_URL", f"sqlite:///{tmp_path / 'other.db'}")
     assert set(ids()) == {"other"}

@@ -33,6 +33,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
         *(f"adapter {verb}" for verb in ("list", "show", "promote", "rollback")),
         *(f"workflow {verb}" for verb in ("check", "show", "draw", "import")),
         *(f"dlq {verb}" for verb in ("list", "show", "replay")),
+        *(f"topics {verb}" for verb in ("plan", "apply", "check")),
     }
 
 

@@ -1,7 +1,7 @@
 """The bus: records on topics, consumer groups, and the loop that works them off. Services know only what is here."""
 
 from duologue.bus.connect import open_bus
-from duologue.bus.record import Bus, Delivery, LeaseLost, Record, Subscription
+from duologue.bus.record import Bus, Delivery, LeaseLost, Record, RecordTooLarge, Subscription
 from duologue.bus.retry import RetryPolicy
 from duologue.bus.worker import Poison, Transient, Worker
 
@@ -11,6 +11,7 @@ __all__ = [
     "LeaseLost",
     "Poison",
     "Record",
+    "RecordTooLarge",
     "RetryPolicy",
     "Subscription",
     "Transient",

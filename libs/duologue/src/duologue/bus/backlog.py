@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 
 from duologue.bus.record import Delivery
@@ -29,6 +30,11 @@ class Backlog:
     def is_full(self) -> bool:
         """Whether nothing more should be read, until one that waits is due."""
         return len(self._waiting) >= MOST_WAITING
+
+    @property
+    def due_at(self) -> float:
+        """When the next that waits is due, in seconds since the epoch; infinite when none waits."""
+        return self._waiting[0][0] if self._waiting else math.inf
 
     def add(self, delivery: Delivery, now: float) -> None:
         """`now` in seconds since the epoch."""

@@ -9,7 +9,8 @@ from duologue.bus.record import Bus, Delivery, Record
 from duologue.bus.worker import ATTEMPT, DEADLINE, FAILED_AT, ORIGIN, REASON, number_in
 from duologue.contracts.topics import TOPICS
 
-_REPLAYS = "duologue.dlq.replays"
+# Ids of letters that were replayed, as keys.
+REPLAYS = "duologue.dlq.replays.v1"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ async def replay(bus: Bus, letters: Iterable[DeadLetter]) -> int:
     given = 0
     for letter in letters:
         if letter.id not in replayed:
-            await bus.publish([_again(letter), Record(_REPLAYS, letter.id, b"")])
+            await bus.publish([_again(letter), Record(REPLAYS, letter.id, b"")])
             replayed.add(letter.id)
             given += 1
     return given
@@ -77,4 +78,4 @@ def _again(letter: DeadLetter) -> Record:
 
 async def _replayed(bus: Bus) -> set[str]:
     """Ids of the letters that were replayed."""
-    return {delivery.record.key async for delivery in bus.read(_REPLAYS)}
+    return {delivery.record.key async for delivery in bus.read(REPLAYS)}

@@ -6,6 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+# What is larger belongs into the artifact store.
+MOST_BYTES = 1_048_576
+MOST_HEADER_BYTES = 65_536
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -38,6 +42,20 @@ class Delivery:
 
 class LeaseLost(Exception):
     """The partition belongs to another member by now: what was to be finished was not, and will be delivered again."""
+
+
+class RecordTooLarge(Exception):
+    """A record is larger than a bus takes: `MOST_BYTES` of key and value, `MOST_HEADER_BYTES` of headers."""
+
+
+def check_size(record: Record) -> None:
+    """Raises `RecordTooLarge`. The same on every bus, so that what works on one machine works on a cluster."""
+    size = len(record.key.encode()) + len(record.value)
+    if size > MOST_BYTES:
+        raise RecordTooLarge(f"a record for {record.topic} has {size:,} bytes, more than {MOST_BYTES:,}")
+    headers = sum(len(name.encode()) + len(value.encode()) for name, value in record.headers.items())
+    if headers > MOST_HEADER_BYTES:
+        raise RecordTooLarge(f"a record for {record.topic} has {headers:,} bytes of headers")
 
 
 class Subscription(Protocol):

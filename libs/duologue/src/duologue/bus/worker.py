@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from duologue.bus.circuit import CircuitBreaker
-from duologue.bus.record import Bus, Delivery, LeaseLost, Record, Subscription
+from duologue.bus.record import Bus, Delivery, LeaseLost, Record, RecordTooLarge, Subscription
 from duologue.bus.retry import RetryPolicy
 from duologue.contracts.topics import Topic
 
@@ -28,6 +28,8 @@ _SECONDS = Histogram(
     ("topic", "group"),
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
 )
+
+_LONGEST_REASON = 2000
 
 # Headers of a record that was put aside. Its bytes and its own headers stay as they came.
 ATTEMPT = "duologue-attempt"
@@ -152,12 +154,22 @@ class Worker:
         with _IN_FLIGHT.labels(*labels).track_inprogress():
             outcome, outputs = await self._attempt(delivery)
             try:
-                await subscription.finish(delivery, outputs)
+                outcome = await self._finish(subscription, delivery, outcome, outputs)
             except LeaseLost as error:
                 log.warning("lease lost", place=delivery.place, reason=str(error))
                 outcome = "lease_lost"
         _SECONDS.labels(*labels).observe(time.perf_counter() - started)
         _HANDLED.labels(*labels, outcome).inc()
+
+    async def _finish(
+        self, subscription: Subscription, delivery: Delivery, outcome: str, outputs: Sequence[Record]
+    ) -> str:
+        try:
+            await subscription.finish(delivery, outputs)
+        except RecordTooLarge as error:  # of what it causes: another attempt would cause the same
+            await subscription.finish(delivery, [self._dead_letter(delivery, str(error))])
+            return "dead"
+        return outcome
 
     async def _attempt(self, delivery: Delivery) -> tuple[str, Sequence[Record]]:
         """What became of the delivery, and the records to write for it."""
@@ -208,15 +220,16 @@ class Worker:
         attempt = _attempt_of(delivery)
         log.warning("will retry", place=delivery.place, attempt=attempt, seconds=round(pause, 2), reason=reason)
         retry = self._topic.retry(self._group)
-        return "retried", [self._aside(delivery, retry, {REASON: reason, **extra}, time.time() + pause)]
+        return "retried", [self._aside(delivery, retry, reason, extra, time.time() + pause)]
 
     def _dead_letter(self, delivery: Delivery, reason: str) -> Record:
         log.error("dead letter", place=delivery.place, key=delivery.record.key, reason=reason)
-        extra = {REASON: reason, FAILED_AT: str(time.time())}
-        return self._aside(delivery, self._topic.dead_letters(self._group), extra, 0.0)
+        extra = {FAILED_AT: str(time.time())}
+        return self._aside(delivery, self._topic.dead_letters(self._group), reason, extra, 0.0)
 
-    def _aside(self, delivery: Delivery, topic: str, extra: dict[str, str], not_before: float) -> Record:
-        headers = {**delivery.record.headers, ORIGIN: _origin(delivery), **extra}
+    def _aside(self, delivery: Delivery, topic: str, reason: str, extra: dict[str, str], not_before: float) -> Record:
+        ours = {ORIGIN: _origin(delivery), REASON: reason[:_LONGEST_REASON], **extra}
+        headers = {**delivery.record.headers, **ours}
         return replace(delivery.record, topic=topic, headers=headers, not_before=not_before)
 
 

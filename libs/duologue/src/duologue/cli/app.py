@@ -7,10 +7,10 @@ import sys
 import grpc
 import typer
 
-from duologue.cli import adapter, campaign, dataset, dialogue, dlq, doctor, persona, run, score, stack, workflow
+from duologue.cli import adapter, campaign, dataset, dialogue, dlq, doctor, persona, run, score, stack, topics, workflow
 from duologue.cli.connection import silence
 from duologue.cli.output import Failure, complain
-from duologue.core.problems import InvalidInput
+from duologue.core.problems import InvalidInput, WrongSetting
 
 # Exit statuses: 0 done, 1 failed, 2 bad usage or input, 130 interrupted.
 FAILED, BAD_INPUT = 1, 2
@@ -38,6 +38,7 @@ app.add_typer(adapter.app, name="adapter")
 app.add_typer(workflow.app, name="workflow")
 app.add_typer(persona.app, name="persona")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(topics.app, name="topics")
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     """
     try:
         app()
-    except InvalidInput as error:
+    except (InvalidInput, WrongSetting) as error:
         complain(str(error))
         sys.exit(BAD_INPUT)
     except Failure as error:

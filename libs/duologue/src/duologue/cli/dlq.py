@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +13,11 @@ from google.protobuf.message import DecodeError
 
 from duologue.bus import Bus, open_bus
 from duologue.bus.dead_letters import DeadLetter, dead_letters, replay
+from duologue.cli.bus import bus_settings
 from duologue.cli.invocation import command
-from duologue.cli.local.layout import Layout
 from duologue.cli.output import AsJson, Failure, console, minute, plain, print_json, print_table, printable
 from duologue.contracts.topics import TOPICS
+from duologue.runtime.settings import BUS_VARIABLE
 
 T = TypeVar("T")
 
@@ -27,7 +27,6 @@ app = typer.Typer(
     epilog="Examples: duologue dlq list; duologue dlq show ID; duologue dlq replay ID; duologue dlq replay --all",
 )
 Id = Annotated[str, typer.Argument(help="Id of a dead letter, as `dlq list` gives it.")]
-BUS_VARIABLE = "DUOLOGUE_BUS__URL"
 
 
 @app.command("list")
@@ -89,18 +88,11 @@ def count() -> int:
     return sum(not letter.replayed for letter in _with_bus(_all))
 
 
-def bus_url() -> str:
-    return os.environ.get(BUS_VARIABLE) or Layout.here().bus_url
-
-
 def _with_bus(work: Callable[[Bus], Awaitable[T]]) -> T:
     async def run() -> T:
-        url = bus_url()
-        _require_log(url)
-        try:
-            bus = await open_bus(url)
-        except ValueError as error:
-            raise Failure(str(error), status=2) from None
+        settings = bus_settings()
+        _require_log(settings.bus.url)
+        bus = await open_bus(settings.bus.url, settings.kafka.options)
         try:
             return await work(bus)
         finally:

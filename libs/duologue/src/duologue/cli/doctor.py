@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import typer
 
-from duologue.cli.dlq import bus_url
+from duologue.cli.bus import bus_settings
 from duologue.cli.dlq import count as count_letters
 from duologue.cli.invocation import command
 from duologue.cli.local.layout import Layout, missing_ml_python, ml_python
@@ -85,7 +85,7 @@ def _letters() -> Finding:
     except Failure as failure:
         return Finding("dead letters", "not counted", str(failure))
     fix = f"See why: `{command('dlq list')}`; after mending, `{command('dlq replay --all')}`." if letters else ""
-    return Finding("dead letters", f"{letters} in {bus_url()}", fix)
+    return Finding("dead letters", f"{letters} in {bus_settings().bus.url}", fix)
 
 
 def _models(layout: Layout) -> Iterator[Finding]:

@@ -13,7 +13,10 @@ PREFIX = "duologue."
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. `key` is the field of the message whose value keys its records."""
+    """One topic. `key` is the field of the message whose value keys its records.
+
+    `partitions`: how many a cluster gives it unless told otherwise; no more members of a group can work at a time.
+    """
 
     name: str
     description: str
@@ -22,6 +25,7 @@ class Topic:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     example: Message
+    partitions: int = 24
     compacted: bool = False
 
     def key_of(self, message: Message) -> str:
@@ -148,6 +152,7 @@ DATASET_SEALED = Topic(
     "A round's kept dialogues lie in the artifact store and will not change.",
     events_pb2.DatasetSealed,
     key="campaign_id",
+    partitions=3,
     producers=("filtering",),
     consumers=("campaign",),
     example=_SEALED,
@@ -157,6 +162,7 @@ TRAINING_REQUESTED = Topic(
     "An adapter is to be trained on sealed datasets.",
     events_pb2.TrainingRequested,
     key="campaign_id",
+    partitions=3,
     producers=("campaign",),
     consumers=("training",),
     example=events_pb2.TrainingRequested(
@@ -181,6 +187,7 @@ TRAINING_COMPLETED = Topic(
     "A training came to its end: an adapter, or an error that says why not.",
     events_pb2.TrainingCompleted,
     key="campaign_id",
+    partitions=3,
     producers=("training",),
     consumers=("campaign",),
     example=events_pb2.TrainingCompleted(
@@ -200,6 +207,7 @@ ADAPTER_RELEASED = Topic(
     "Which adapter of an agent answers from now on; the last record of a key is what holds.",
     events_pb2.AdapterReleased,
     key="agent",
+    partitions=3,
     producers=("campaign",),
     consumers=("roleplay",),
     example=events_pb2.AdapterReleased(

@@ -78,7 +78,7 @@ class Runtime:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            self.bus = await open_bus(self.settings.bus.url)
+            self.bus = await open_bus(self.settings.bus.url, self.settings.kafka.options)
         except WrongSetting as error:
             await self._stack.aclose()
             _refuse(error)
@@ -155,6 +155,8 @@ class Runtime:
         )
         failures = [result for result in results if isinstance(result, Exception)]
         for failure in failures:
+            if isinstance(failure, WrongSetting):
+                _refuse(failure)
             log.error("work failed", exc_info=failure)
         if failures:
             raise SystemExit(1)

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -21,9 +22,11 @@ from pydantic_settings import (
 )
 
 from duologue.bus import RetryPolicy
+from duologue.bus.kafka.options import KafkaOptions
 
 PREFIX = "DUOLOGUE_"
 FILE_VARIABLE = "DUOLOGUE_CONFIG"
+BUS_VARIABLE = "DUOLOGUE_BUS_URL"  # besides DUOLOGUE_BUS__URL, which wins
 
 # How alike two names must be for one to be the other mistyped. Other programs' variables begin with the prefix too.
 _ALIKE = 0.8
@@ -41,7 +44,10 @@ class Section(BaseModel):
 class BusSettings(Section):
     """The bus between the services."""
 
-    url: str = Field("sqlite:///.duologue/bus.db", description="sqlite:///path: the embedded log of one machine.")
+    url: str = Field(
+        "sqlite:///.duologue/bus.db",
+        description="sqlite:///path: the embedded log of one machine; kafka://host:9092,host:9092: Apache Kafka.",
+    )
     retry_first_seconds: float = Field(0.5, gt=0, le=3600, description="Pause before the second attempt; it doubles.")
     retry_longest_seconds: float = Field(60.0, gt=0, le=86_400, description="Longest pause between attempts.")
     retry_deadline_seconds: float = Field(
@@ -57,6 +63,46 @@ class BusSettings(Section):
     @property
     def retry(self) -> RetryPolicy:
         return RetryPolicy(self.retry_first_seconds, self.retry_longest_seconds, self.retry_deadline_seconds)
+
+
+class KafkaSettings(Section):
+    """How to reach the brokers of a bus on Kafka, and how to be a member of a group."""
+
+    tls: bool = Field(False, description="Encrypt, and check who the brokers are.")
+    ca_file: str = Field("", description="Certificate authorities to trust, as PEM; the system's when empty.")
+    certificate_file: str = Field("", description="Our certificate, where the brokers ask for one, as PEM.")
+    key_file: str = Field("", description="Its key, when it lies in another file.")
+    mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "", description="SASL's, to say who we are."
+    )
+    username: str = Field("", description="For PLAIN and SCRAM.")
+    password: SecretStr = Field(SecretStr(""), description="For PLAIN and SCRAM.")
+    token_file: str = Field("", description="For OAUTHBEARER: where somebody keeps a fresh token.")
+    instance: str = Field(
+        "",
+        description="A name of this process alone, kept over restarts, such as a StatefulSet's pod: it comes back to "
+        "its partitions without the group noticing.",
+    )
+    session_seconds: float = Field(30.0, ge=6, le=1800, description="Not heard of for longer, a member is replaced.")
+    handover_seconds: float = Field(
+        300.0, ge=0, le=86_400, description="For work on partitions that go to another member; then it is abandoned."
+    )
+
+    @model_validator(mode="after")
+    def _says_who_we_are(self) -> KafkaSettings:
+        if self.mechanism == "OAUTHBEARER" and not self.token_file:
+            raise ValueError("mechanism OAUTHBEARER needs token_file")
+        if self.mechanism not in ("", "OAUTHBEARER") and not (self.username and self.password.get_secret_value()):
+            raise ValueError(f"mechanism {self.mechanism} needs username and password")
+        if self.key_file and not self.certificate_file:
+            raise ValueError("key_file without certificate_file")
+        if not self.tls and (self.ca_file or self.certificate_file):
+            raise ValueError("ca_file and certificate_file are for tls, which is off")
+        return self
+
+    @property
+    def options(self) -> KafkaOptions:
+        return KafkaOptions(**self.model_dump(exclude={"password"}), password=self.password.get_secret_value())
 
 
 class GrpcSettings(Section):
@@ -104,6 +150,7 @@ class ServiceSettings(BaseSettings):
     )
 
     bus: BusSettings = BusSettings()
+    kafka: KafkaSettings = KafkaSettings()
     grpc: GrpcSettings = GrpcSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
@@ -120,7 +167,7 @@ class ServiceSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
         file = os.environ.get(FILE_VARIABLE)
-        sources = (init_settings, env_settings)
+        sources = (init_settings, env_settings, InitSettingsSource(settings_cls, _short_names()))
         return (*sources, YamlConfigSettingsSource(settings_cls, file)) if file else sources
 
 
@@ -160,16 +207,24 @@ def mistyped_variables(kind: type[ServiceSettings], names: Iterable[str]) -> dic
 
     A variable that is like none is another service's, or another program's.
     """
-    known = list(_variables(kind))
+    known = [*_variables(kind), BUS_VARIABLE.removeprefix(PREFIX)]
     sections = {name.split("__")[0] for name in known}
     mistyped = {}
     for variable in names:
         name = variable.upper().removeprefix(PREFIX)
+        if name in known:
+            continue
         if name == variable.upper() or name.split("__")[0] in sections:  # what is wrong in a section pydantic refuses
             continue
         if close := get_close_matches(name, known, n=1, cutoff=_ALIKE):
             mistyped[variable] = PREFIX + close[0]
     return mistyped
+
+
+def _short_names() -> dict[str, Any]:
+    """What stands in `DUOLOGUE_BUS_URL`: the one setting that everybody types."""
+    url = os.environ.get(BUS_VARIABLE)
+    return {"bus": {"url": url}} if url else {}
 
 
 def _variables(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from duologue.bus.backlog import Backlog
+from duologue.bus.embedded.log import SqliteLog, append, ensure_topic, read_from
 from duologue.bus.record import Delivery, LeaseLost, Record
-from duologue.bus.sqlite_log import SqliteLog, append, ensure_topic, read_from
 from duologue.bus.waiting import set_within
 
 Place = tuple[str, int]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from duologue.bus.record import Delivery, Record
+from duologue.bus.record import Delivery, Record, check_size
 
 T = TypeVar("T")
 
@@ -201,6 +201,7 @@ def append(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
     following: dict[tuple[str, int], int] = {}
     rows = []
     for record in records:
+        check_size(record)
         partition = zlib.crc32(record.key.encode()) % ensure_topic(connection, record.topic)
         place = (record.topic, partition)
         if place not in following:

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from duologue.bus.embedded_group import EmbeddedSubscription
+from duologue.bus.embedded.group import EmbeddedSubscription
+from duologue.bus.embedded.log import SqliteLog, append, read_from
 from duologue.bus.record import Delivery, Record
-from duologue.bus.sqlite_log import SqliteLog, append, read_from
 
 _READ_AHEAD = 256
 

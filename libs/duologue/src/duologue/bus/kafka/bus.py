@@ -1,0 +1,130 @@
+"""Topics on Apache Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+
+from duologue.bus.kafka.client import KafkaClients
+from duologue.bus.kafka.group import KafkaSubscription
+from duologue.bus.kafka.options import KafkaOptions
+from duologue.bus.kafka.records import delivery_of
+from duologue.bus.kafka.transactions import Transactions
+from duologue.bus.record import Delivery, Record
+from duologue.core.problems import WrongSetting
+
+T = TypeVar("T")
+
+_READ_AHEAD = 256
+_NEW_TOPIC_SECONDS = 5.0
+
+
+class KafkaBus:
+    """`Bus` on Kafka. Open one per process with `open`.
+
+    kafka-python blocks, so each consumer lives in a thread of its own, and all that is written in another.
+    """
+
+    def __init__(self, clients: KafkaClients, handover_seconds: float) -> None:
+        self._clients = clients
+        self._handover_seconds = handover_seconds
+        self._transactions = Transactions(clients.producer)
+        self._subscriptions: list[KafkaSubscription] = []
+
+    @classmethod
+    async def open(cls, servers: Sequence[str], options: KafkaOptions) -> KafkaBus:
+        """Raises KafkaError when the cluster can't be reached, or does not let us write; `WrongSetting` for options."""
+        name = f"duologue-{options.instance or uuid.uuid4().hex[:12]}"
+        bus = cls(KafkaClients(servers, options, name), options.handover_seconds)
+        try:
+            await bus._transactions.begin()
+        except BaseException:
+            await bus._transactions.close()
+            raise
+        return bus
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        if records:
+            await self._transactions.publish(records)
+
+    async def subscribe(self, group: str, topics: Sequence[str]) -> KafkaSubscription:
+        consumer = await asyncio.to_thread(self._clients.member, group)
+        if missing := await asyncio.to_thread(_missing, consumer, topics):
+            await asyncio.to_thread(consumer.close, autocommit=False)
+            raise WrongSetting(f"topics are missing: {', '.join(missing)}; `duologue topics apply` makes them")
+        subscription = KafkaSubscription(consumer, group, topics, self._transactions, self._handover_seconds)
+        self._subscriptions.append(subscription)
+        subscription.join()
+        return subscription
+
+    async def read(self, topic: str) -> AsyncIterator[Delivery]:
+        consumer = await asyncio.to_thread(self._clients.reader)
+        try:
+            partitions = [TopicPartition(topic, number) for number in sorted(await self._partitions(consumer, topic))]
+            ends = await asyncio.to_thread(consumer.end_offsets, partitions) if partitions else {}
+            for partition in partitions:
+                await asyncio.to_thread(_begin, consumer, partition)
+                while await asyncio.to_thread(consumer.position, partition) < ends[partition]:
+                    consumed = await asyncio.to_thread(consumer.poll, timeout_ms=1000, max_records=_READ_AHEAD)
+                    for one in consumed.get(partition, ()):
+                        if one.offset < ends[partition]:
+                            yield delivery_of(one)
+        finally:
+            await asyncio.to_thread(consumer.close, autocommit=False)
+
+    async def topics(self) -> Sequence[str]:
+        return sorted(await self._ask(lambda admin: admin.list_topics()))
+
+    async def lag(self, group: str, topic: str) -> int:
+        """Offsets rather than records: what a transaction's end takes of them counts too, until it is read past."""
+        consumer = await asyncio.to_thread(self._clients.member, group)
+        try:
+            return await asyncio.to_thread(_lag, consumer, topic)
+        finally:
+            await asyncio.to_thread(consumer.close, autocommit=False)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
+        await self._transactions.close()
+
+    async def _partitions(self, consumer: KafkaConsumer, topic: str) -> set[int]:
+        return await asyncio.to_thread(consumer.partitions_for_topic, topic) or set()
+
+    async def _ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
+        def ask() -> T:
+            admin = self._clients.admin()
+            try:
+                return question(admin)
+            finally:
+                admin.close()
+
+        return await asyncio.to_thread(ask)
+
+
+def _missing(consumer: KafkaConsumer, topics: Sequence[str]) -> list[str]:
+    """Topics that the cluster does not have. One that is new is not known to every broker at once."""
+    deadline = time.monotonic() + _NEW_TOPIC_SECONDS
+    while missing := [topic for topic in topics if not consumer.partitions_for_topic(topic)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return missing
+
+
+def _begin(consumer: KafkaConsumer, partition: TopicPartition) -> None:
+    consumer.assign([partition])
+    consumer.seek_to_beginning(partition)
+
+
+def _lag(consumer: KafkaConsumer, topic: str) -> int:
+    partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+    if not partitions:
+        return 0
+    beginnings, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    done = {partition: consumer.committed(partition) for partition in partitions}
+    return sum(max(ends[p] - (beginnings[p] if done[p] is None else done[p]), 0) for p in partitions)

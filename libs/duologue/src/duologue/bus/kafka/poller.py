@@ -1,0 +1,239 @@
+"""The thread that a consumer lives in: it polls without a pause, so that the group hears of it whatever is in work."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.future import Future as KafkaFuture
+from prometheus_client import Counter
+
+log = structlog.get_logger(__name__)
+
+_OVERTAKEN = Counter(
+    "duologue_records_overtaken_total", "Records deleted by retention before a group had read them.", ("topic", "group")
+)
+
+Place = tuple[str, int]
+
+_POLL_SECONDS = 0.1
+_MOST_AT_ONCE = 500
+_COMMIT_MS = 5000
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a group has committed for a partition."""
+
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one poll gave of a partition. `position` is where reading goes on, past what nobody is to see."""
+
+    place: Place
+    consumed: Sequence[Any]
+    position: int
+
+
+class Holder(Protocol):
+    """Who works with what is read. All is called in the event loop, in the order in which it happened."""
+
+    def taken(self, place: Place, committed: Committed, member: str) -> None:
+        """The partition is that member's now; its records follow, from the committed offset on."""
+        ...
+
+    def revoked(self, places: Collection[Place], released: KafkaFuture) -> None:
+        """The partitions go to others as soon as `released` is."""
+        ...
+
+    def lost(self, places: Collection[Place]) -> None:
+        """The partitions went to others: the group took the member for dead."""
+        ...
+
+    def read(self, batches: Sequence[Batch]) -> None: ...
+
+    def settled(self, place: Place, position: int, member: str) -> None:
+        """The position was committed, as `settle` asked for."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """The consumer can't go on."""
+        ...
+
+
+class Poller:
+    """A consumer and its thread."""
+
+    def __init__(self, consumer: KafkaConsumer, group: str, topics: Sequence[str], holder: Holder) -> None:
+        self._consumer = consumer
+        self._group = group
+        self._holder = holder
+        self._loop = asyncio.get_running_loop()
+        self._member = ""
+        self._held: set[TopicPartition] = set()
+        self._lock = threading.Lock()  # of `_held`, and of telling the loop about it
+        self._positions: dict[TopicPartition, int] = {}
+        self._paused: frozenset[Place] = frozenset()
+        self._settled: Mapping[Place, int] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"kafka-poll-{group}", daemon=True)
+        consumer.subscribe(list(topics), listener=_Listener(self))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def pause(self, places: frozenset[Place]) -> None:
+        """Read nothing more of these partitions and go on with all others. They stay the member's."""
+        self._paused = places
+
+    def settle(self, positions: Mapping[Place, int]) -> None:
+        """Commit these positions, unless more is read by then: no record is left to do it in the name of.
+
+        Behind the last record there may be the end of a transaction, and who watches the lag takes it for work.
+        """
+        self._settled = positions
+
+    @property
+    def membership(self) -> Any:
+        """The member and its generation, by which the broker tells whether what is written in its name still counts."""
+        return self._consumer.group_metadata()
+
+    def committed(self, place: Place) -> Committed | None:
+        """What the group has committed; asks the broker, from any thread."""
+        found = self._consumer.committed(TopicPartition(*place), metadata=True)
+        return None if found is None else Committed(found.offset, found.metadata)
+
+    async def close(self) -> None:
+        """Leave the group."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._poll()
+        except Exception as error:  # whoever fetches gets it
+            self._tell(self._holder.failed, error)
+        finally:
+            self._consumer.close(autocommit=False)
+
+    def _poll(self) -> None:
+        self._apply_pauses()
+        self._commit_settled()
+        before = frozenset(self._held)
+        try:
+            consumed = self._consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000), max_records=_MOST_AT_ONCE)
+        except NoOffsetForPartitionError as error:
+            self._take(error.args[0])
+            return
+        except OffsetOutOfRangeError as error:
+            self._go_on_behind_the_gap(error.args[0])
+            return
+        self._see_who_we_are()
+        self._take([partition for partition in consumed if partition not in before & self._held])
+        if batches := [*self._batches_of(consumed)]:
+            self._tell(self._holder.read, batches)
+
+    def _batches_of(self, consumed: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Batch]:
+        """What was read of what is held; without records where only the position went on."""
+        for partition in frozenset(self._held):
+            position = self._consumer.position(partition)
+            if position != self._positions.get(partition):
+                self._positions[partition] = position
+                yield Batch(_place(partition), consumed.get(partition, ()), position)
+
+    def _see_who_we_are(self) -> None:
+        """A member that was thought dead may come back as another with the same partitions, and nobody tells it."""
+        member = self.membership.member_id
+        if member != self._member:
+            self._member = member
+            self._give_up(list(self._held), self._holder.lost)
+
+    def _take(self, partitions: Iterable[TopicPartition]) -> None:
+        """Begin with partitions that were assigned, at what the group has committed.
+
+        What was read of them by then is read again: whose assignment it came from nobody can tell.
+        """
+        self._see_who_we_are()
+        for partition in partitions:
+            committed = self.committed(_place(partition))
+            if committed is None:  # a new group
+                committed = Committed(self._consumer.beginning_offsets([partition])[partition], "")
+            with self._lock:
+                if partition in self._consumer.assignment():
+                    self._consumer.seek(partition, committed.offset)
+                    self._held.add(partition)
+                    self._positions[partition] = committed.offset
+                    self._tell(self._holder.taken, _place(partition), committed, self._member)
+
+    def _go_on_behind_the_gap(self, positions: Mapping[TopicPartition, int]) -> None:
+        beginnings = self._consumer.beginning_offsets(list(positions))
+        for partition, position in positions.items():
+            gone = max(beginnings[partition] - position, 0)
+            _OVERTAKEN.labels(partition.topic, self._group).inc(gone)
+            place = f"{partition.topic}/{partition.partition}"
+            log.error("retention overtook the group", group=self._group, place=place, offsets=gone)
+            self._consumer.seek(partition, beginnings[partition])
+
+    def _apply_pauses(self) -> None:
+        held = self._consumer.assignment()
+        wanted = {partition for partition in held if _place(partition) in self._paused}
+        paused = self._consumer.paused()
+        self._consumer.pause(*(wanted - paused))
+        self._consumer.resume(*(held & paused - wanted))
+
+    def _commit_settled(self) -> None:
+        """Between two polls: what has been read by now is all that will be until this is done."""
+        for place, position in self._settled.items():
+            partition = TopicPartition(*place)
+            if partition not in self._held or self._consumer.position(partition) != position:
+                continue
+            try:
+                self._consumer.commit({partition: OffsetAndMetadata(position)}, timeout_ms=_COMMIT_MS)
+            except KafkaError as error:  # another time
+                log.debug("not settled", topic=place[0], partition=place[1], reason=str(error))
+            else:
+                self._tell(self._holder.settled, place, position, self._member)
+        self._settled = {}
+
+    def _give_up(self, partitions: Collection[TopicPartition], call: Any, *arguments: Any) -> None:
+        with self._lock:
+            self._held.difference_update(partitions)
+            self._tell(call, [_place(partition) for partition in partitions], *arguments)
+
+    def _tell(self, call: Any, *arguments: Any) -> None:
+        """Call the holder in the event loop, from any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+
+class _Listener(AsyncConsumerRebalanceListener):
+    """Runs in the consumer's own I/O thread, where heartbeats go on while it waits."""
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        released = KafkaFuture()
+        self._poller._give_up(revoked, self._poller._holder.revoked, released)
+        await released
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Nothing to do: a partition is taken when its first records come."""
+
+    async def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        self._poller._give_up(lost, self._poller._holder.lost)
+
+
+def _place(partition: TopicPartition) -> Place:
+    return partition.topic, partition.partition

@@ -1,0 +1,170 @@
+"""Topics as code: what a cluster must have, compared with what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource
+from kafka.errors import BrokerResponseError, KafkaError
+
+from duologue.bus.dead_letters import REPLAYS
+from duologue.bus.kafka.client import MOST_MESSAGE_BYTES, KafkaClients
+from duologue.bus.kafka.options import KAFKA, KafkaOptions
+from duologue.contracts.topics import TOPICS, Topic
+from duologue.core.problems import WrongSetting
+
+_DAY_MS = 86_400_000
+_DAYS = 7
+_DEAD_LETTER_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A topic as it should be; `settings` by Kafka's names."""
+
+    name: str
+    partitions: int
+    replicas: int
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something of a topic that is not as it should be.
+
+    `kind`: `missing`, `partitions` and `setting` are mended by `apply`. `more_partitions` and `replicas` are left
+    alone: partitions can't be taken away, and moving replicas is the business of who runs the cluster.
+    """
+
+    kind: str
+    topic: Wanted
+    what: str
+    setting: str = ""
+
+    @property
+    def is_mended(self) -> bool:
+        return self.kind in ("missing", "partitions", "setting")
+
+    @property
+    def is_harmless(self) -> bool:
+        return self.kind == "more_partitions"
+
+
+class Topics:
+    """The topics of a cluster. All of it blocks, and raises `WrongSetting` with what the brokers refused."""
+
+    def __init__(self, admin: KafkaAdminClient) -> None:
+        self._admin = admin
+
+    @classmethod
+    def of(cls, url: str, options: KafkaOptions) -> Topics:
+        servers = url.removeprefix(KAFKA)
+        if servers == url or not servers:
+            raise WrongSetting(f"{url!r} is no bus on Kafka, such as {KAFKA}host:9092 (setting bus.url)")
+        with _refusals(f"no bus on {servers}"):
+            return cls(KafkaClients(servers.split(","), options, "duologue-topics").admin())
+
+    def __enter__(self) -> Topics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._admin.close()
+
+    def compare(self, replicas: int = 0, partitions: int = 0) -> list[Difference]:
+        """What differs, topic by topic.
+
+        0 replicas: three, or as many as there are brokers. 0 partitions: those of the table.
+        """
+        with _refusals("topics can't be read"):
+            wanted = wanted_topics(replicas or min(len(self._admin.describe_cluster()["brokers"]), 3), partitions)
+            existing = sorted(set(self._admin.list_topics()) & {topic.name for topic in wanted})
+            found = self._found(existing) if existing else {}
+        return [difference for topic in wanted for difference in _differences(topic, found.get(topic.name))]
+
+    def mend(self, difference: Difference) -> None:
+        topic = difference.topic
+        with _refusals(f"{topic.name} can't be mended"):
+            if difference.kind == "missing":
+                shape = {"num_partitions": topic.partitions, "replication_factor": topic.replicas}
+                self._admin.create_topics({topic.name: {**shape, "configs": topic.settings}}, wait_for_metadata=True)
+            elif difference.kind == "partitions":
+                self._admin.create_partitions({topic.name: topic.partitions})
+            elif difference.kind == "setting":
+                changed = {difference.setting: topic.settings[difference.setting]}
+                self._admin.alter_configs([ConfigResource("TOPIC", topic.name, changed)])
+            else:
+                raise ValueError(f"{topic.name} {difference.what}: that is not mended from here")
+
+    def _found(self, names: Sequence[str]) -> dict[str, _Found]:
+        resources = [ConfigResource("TOPIC", name) for name in names]
+        settings = self._admin.describe_configs(resources, config_filter="all")["topic"]
+        return {
+            topic["name"]: _Found(
+                partitions=len(topic["partitions"]),
+                replicas=min(len(partition["replica_nodes"]) for partition in topic["partitions"]),
+                settings={name: config["value"] for name, config in settings[topic["name"]].items()},
+            )
+            for topic in self._admin.describe_topics(names)
+        }
+
+
+def wanted_topics(replicas: int, partitions: int = 0) -> list[Wanted]:
+    """All topics, each with the retries and dead letters of its groups."""
+    return [
+        *(wanted for topic in TOPICS for wanted in _with_asides(topic, replicas, partitions)),
+        Wanted(REPLAYS, 1, replicas, _settings(replicas, compacted=True)),
+    ]
+
+
+@dataclass(frozen=True)
+class _Found:
+    partitions: int
+    replicas: int
+    settings: Mapping[str, str]
+
+
+def _with_asides(topic: Topic, replicas: int, partitions: int) -> Iterator[Wanted]:
+    count = partitions if partitions and topic.key == "dialogue_id" else topic.partitions
+    yield Wanted(topic.name, count, replicas, _settings(replicas, compacted=topic.compacted))
+    for group in topic.consumers:
+        yield Wanted(topic.retry(group), count, replicas, _settings(replicas))
+        yield Wanted(topic.dead_letters(group), min(count, 3), replicas, _settings(replicas, days=_DEAD_LETTER_DAYS))
+
+
+def _settings(replicas: int, *, days: int = _DAYS, compacted: bool = False) -> dict[str, str]:
+    return {
+        "cleanup.policy": "compact" if compacted else "delete",
+        "retention.ms": "-1" if compacted else str(days * _DAY_MS),
+        # A record that was acknowledged survives the loss of a broker.
+        "min.insync.replicas": str(max(replicas - 1, 1)),
+        "max.message.bytes": str(MOST_MESSAGE_BYTES),
+    }
+
+
+def _differences(wanted: Wanted, found: _Found | None) -> Iterator[Difference]:
+    if found is None:
+        yield Difference("missing", wanted, f"is missing: {wanted.partitions} partitions, {wanted.replicas} replicas")
+        return
+    if found.partitions < wanted.partitions:
+        yield Difference("partitions", wanted, f"has {found.partitions} partitions, should have {wanted.partitions}")
+    elif found.partitions > wanted.partitions:
+        yield Difference("more_partitions", wanted, f"has {found.partitions} partitions, more than {wanted.partitions}")
+    if found.replicas != wanted.replicas:
+        yield Difference("replicas", wanted, f"has {found.replicas} replicas, should have {wanted.replicas}")
+    for setting, value in wanted.settings.items():
+        if found.settings.get(setting) != value:
+            what = f"has {setting}={found.settings.get(setting)}, should have {value}"
+            yield Difference("setting", wanted, what, setting)
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokerResponseError as error:  # its text is the whole exchange, in the protocol's words
+        raise WrongSetting(f"{what}: {error.description}") from error
+    except KafkaError as error:
+        raise WrongSetting(f"{what}: {error}") from error

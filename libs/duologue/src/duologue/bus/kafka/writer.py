@@ -1,0 +1,109 @@
+"""The thread that a transactional producer lives in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from kafka import KafkaProducer, OffsetAndMetadata
+from kafka.errors import KafkaError
+
+from duologue.bus.kafka.records import Encoded
+
+T = TypeVar("T")
+
+Offsets = Mapping[Any, OffsetAndMetadata]
+"""What a group has finished, by `TopicPartition`."""
+
+_CLOSE_SECONDS = 5.0
+
+
+class Writer:
+    """One producer, begun anew after every error.
+
+    After an error a producer of kafka-python may keep what the failed transaction was to commit. One that is new, with
+    the same transactional id, has the broker end what the old one left open, one way or the other, before it writes.
+    """
+
+    def __init__(self, connect: Callable[[], KafkaProducer]) -> None:
+        self._connect = connect
+        self._producer: KafkaProducer | None = None
+        self._calls: queue.SimpleQueue[tuple[Callable[[], None], asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        # A daemon: a broker that never answers must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="kafka-writer", daemon=True)
+        self._thread.start()
+
+    async def begin(self) -> None:
+        """Connect. Raises KafkaError when that can't be done."""
+        await self._call(self._ready)
+
+    async def write(self, records: Sequence[Encoded], offsets: Sequence[tuple[Any, Offsets]]) -> None:
+        """One transaction with all of it; `offsets` beside the membership of the member that finished them.
+
+        Raises what the broker said. Whether the transaction was committed is then open only until the next call.
+        """
+        await self._call(lambda: self._transact(records, offsets))
+
+    async def close(self) -> None:
+        self._calls.put(None)
+        await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
+
+    async def _call(self, call: Callable[[], None]) -> None:
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._calls.put((call, done))
+        await done
+
+    def _run(self) -> None:
+        while (following := self._calls.get()) is not None:
+            call, done = following
+            try:
+                call()
+            except Exception as error:  # the caller gets it
+                self._discard()
+                self._tell(_settle, done, error)
+            else:
+                self._tell(_settle, done, None)
+        self._discard()
+
+    def _ready(self) -> KafkaProducer:
+        if self._producer is None:
+            self._producer = self._connect()
+            self._producer.init_transactions()
+        return self._producer
+
+    def _transact(self, records: Sequence[Encoded], offsets: Sequence[tuple[Any, Offsets]]) -> None:
+        producer = self._ready()
+        producer.begin_transaction()
+        sent = [producer.send(topic, value, key, headers) for topic, key, value, headers in records]
+        try:
+            for membership, of_member in offsets:
+                producer.send_offsets_to_transaction(dict(of_member), membership)
+            producer.commit_transaction()
+        except KafkaError as error:
+            # The transaction says only that something failed, the record says what.
+            refused = next((one.exception for one in sent if one.failed()), None)
+            raise refused or error from error
+
+    def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(KafkaError):  # what it has not written is written by the next one, or given up
+                producer.close(timeout=_CLOSE_SECONDS)
+
+    def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _settle(done: asyncio.Future[None], error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

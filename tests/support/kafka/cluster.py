@@ -1,0 +1,168 @@
+"""Real Kafka brokers without Docker: the jars come from Maven once, each broker is a JVM of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+from tests.support.requirements import ROOT, missing
+
+VERSION = "4.3.0"
+_POM = Path(__file__).with_name("pom.xml")
+_JARS = ROOT / ".cache" / f"kafka-{VERSION}"
+_START_SECONDS = 90.0
+_JVM = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+def jars() -> Path:
+    """The folder with the broker's jars, fetched on the first use."""
+    if shutil.which("java") is None or shutil.which("mvn") is None:
+        missing("a Kafka broker needs java and mvn")
+    if not (_JARS / ".ready").exists():
+        _JARS.mkdir(parents=True, exist_ok=True)
+        command = ["mvn", "--batch-mode", "--quiet", "--file", str(_POM), "dependency:copy-dependencies"]
+        done = subprocess.run([*command, f"-DoutputDirectory={_JARS}"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            missing(f"Maven could not fetch Kafka: {done.stdout[-500:]}{done.stderr[-500:]}")
+        (_JARS / ".ready").touch()
+    return _JARS
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on; all are held until all are found, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@dataclass
+class Broker:
+    """One broker, which is a controller too."""
+
+    node: int
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "broker.log"
+
+
+@dataclass
+class KafkaCluster:
+    """Brokers on ports of this machine, to be killed, paused and started again one by one."""
+
+    brokers: list[Broker]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, folder: Path, count: int = 1, settings: Mapping[str, str] | None = None) -> KafkaCluster:
+        """`settings` are added to each broker's, or replace them."""
+        ports = free_ports(2 * count)
+        brokers = [Broker(node, ports[2 * node], folder / f"broker-{node}") for node in range(count)]
+        voters = ",".join(f"{node}@127.0.0.1:{ports[2 * node + 1]}" for node in range(count))
+        cluster = cls(brokers, settings or {})
+        identity = uuid.uuid4().hex[:22]
+        for broker in brokers:
+            broker.folder.mkdir(parents=True)
+            lines = {**_settings(broker, ports[2 * broker.node + 1], voters, count), **cluster.settings}
+            file = broker.folder / "server.properties"
+            file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
+            _java("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(file))
+        for broker in brokers:
+            cluster.run(broker)
+        cluster.wait()
+        return cluster
+
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    def run(self, broker: Broker) -> None:
+        command = ["java", *_JVM, "-cp", f"{jars()}/*", "kafka.Kafka", str(broker.folder / "server.properties")]
+        with broker.log.open("ab") as log:
+            broker.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def wait(self) -> None:
+        """Until all brokers are members of the cluster."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            for broker in self.brokers:
+                if broker.process is not None and broker.process.poll() is not None:
+                    raise RuntimeError(f"broker {broker.node} ended:\n{broker.log.read_text()[-2000:]}")
+            try:
+                admin = KafkaAdminClient(bootstrap_servers=self.bootstrap.split(","), bootstrap_timeout_ms=2000)
+            except KafkaError:
+                time.sleep(0.1)
+                continue
+            try:
+                if len(admin.describe_cluster()["brokers"]) == len(self.brokers):
+                    return
+            except KafkaError:
+                pass
+            finally:
+                admin.close()
+            time.sleep(0.1)
+        raise TimeoutError(f"no Kafka within {_START_SECONDS:g} s:\n{self.brokers[0].log.read_text()[-2000:]}")
+
+    def signal(self, broker: Broker, number: signal.Signals) -> None:
+        """SIGKILL, SIGSTOP, SIGCONT. A killed broker is waited for, so that it can be `run` again."""
+        assert broker.process is not None
+        os.kill(broker.process.pid, number)
+        if number is signal.SIGKILL:
+            broker.process.wait()
+
+    def close(self) -> None:
+        for broker in self.brokers:
+            if broker.process is not None and broker.process.poll() is None:
+                broker.process.kill()
+                broker.process.wait()
+
+
+def _settings(broker: Broker, controller_port: int, voters: str, count: int) -> dict[str, str]:
+    replicas = min(count, 3)
+    in_sync = max(replicas - 1, 1)
+    return {
+        "process.roles": "broker,controller",
+        "node.id": str(broker.node),
+        "controller.quorum.voters": voters,
+        "listeners": f"PLAINTEXT://127.0.0.1:{broker.port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "log.dirs": str(broker.folder / "data"),
+        "auto.create.topics.enable": "false",
+        "offsets.topic.num.partitions": "8",
+        "offsets.topic.replication.factor": str(replicas),
+        "transaction.state.log.num.partitions": "8",
+        "transaction.state.log.replication.factor": str(replicas),
+        "transaction.state.log.min.isr": str(in_sync),
+        "share.coordinator.state.topic.num.partitions": "1",
+        "share.coordinator.state.topic.replication.factor": str(replicas),
+        # A test does not wait as long as a data centre does.
+        "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "500",
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
+    }
+
+
+def _java(main: str, *arguments: str) -> None:
+    subprocess.run(
+        ["java", *_JVM, "-cp", f"{jars()}/*", main, *arguments], check=True, capture_output=True, timeout=_START_SECONDS
+    )
