@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.kafka.cluster import KafkaCluster
+from tests.support.brokers.cluster import KafkaCluster
 from tests.support.local_stack import LocalStack, free_port_base
 from tests.support.requirements import require_ml
 

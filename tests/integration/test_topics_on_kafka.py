@@ -7,8 +7,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 
 from duologue.contracts.topics import DIALOGUE_SCORED, TOPICS
+from tests.support.brokers.cluster import KafkaCluster
 from tests.support.command import duologue
-from tests.support.kafka.cluster import KafkaCluster
 
 SCORED = DIALOGUE_SCORED.name
 RETRY = DIALOGUE_SCORED.retry("filtering")

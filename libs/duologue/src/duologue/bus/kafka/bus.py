@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 from duologue.bus.kafka.client import KafkaClients
 from duologue.bus.kafka.group import KafkaSubscription
+from duologue.bus.kafka.offsets import ends_of, lag_of
 from duologue.bus.kafka.options import KafkaOptions
 from duologue.bus.kafka.records import delivery_of
 from duologue.bus.kafka.transactions import Transactions
@@ -63,16 +64,16 @@ class KafkaBus:
         return subscription
 
     async def read(self, topic: str) -> AsyncIterator[Delivery]:
+        """Behind a transaction that is still open it waits: for seconds, where a process died within one."""
+        ends = await self._ask(lambda admin: ends_of(admin, topic))
         consumer = await asyncio.to_thread(self._clients.reader)
         try:
-            partitions = [TopicPartition(topic, number) for number in sorted(await self._partitions(consumer, topic))]
-            ends = await asyncio.to_thread(consumer.end_offsets, partitions) if partitions else {}
-            for partition in partitions:
+            for partition, end in ends.items():
                 await asyncio.to_thread(_begin, consumer, partition)
-                while await asyncio.to_thread(consumer.position, partition) < ends[partition]:
+                while await asyncio.to_thread(consumer.position, partition) < end:
                     consumed = await asyncio.to_thread(consumer.poll, timeout_ms=1000, max_records=_READ_AHEAD)
                     for one in consumed.get(partition, ()):
-                        if one.offset < ends[partition]:
+                        if one.offset < end:
                             yield delivery_of(one)
         finally:
             await asyncio.to_thread(consumer.close, autocommit=False)
@@ -82,18 +83,11 @@ class KafkaBus:
 
     async def lag(self, group: str, topic: str) -> int:
         """Offsets rather than records: what a transaction's end takes of them counts too, until it is read past."""
-        consumer = await asyncio.to_thread(self._clients.member, group)
-        try:
-            return await asyncio.to_thread(_lag, consumer, topic)
-        finally:
-            await asyncio.to_thread(consumer.close, autocommit=False)
+        return await self._ask(lambda admin: lag_of(admin, group, topic))
 
     async def close(self) -> None:
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
         await self._transactions.close()
-
-    async def _partitions(self, consumer: KafkaConsumer, topic: str) -> set[int]:
-        return await asyncio.to_thread(consumer.partitions_for_topic, topic) or set()
 
     async def _ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
         def ask() -> T:
@@ -119,12 +113,3 @@ def _missing(consumer: KafkaConsumer, topics: Sequence[str]) -> list[str]:
 def _begin(consumer: KafkaConsumer, partition: TopicPartition) -> None:
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)
-
-
-def _lag(consumer: KafkaConsumer, topic: str) -> int:
-    partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-    if not partitions:
-        return 0
-    beginnings, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-    done = {partition: consumer.committed(partition) for partition in partitions}
-    return sum(max(ends[p] - (beginnings[p] if done[p] is None else done[p]), 0) for p in partitions)

@@ -35,7 +35,6 @@ class KafkaClients:
             "client_id": name,
             "bootstrap_timeout_ms": 10_000,
             "reconnect_backoff_max_ms": 2000,
-            "retry_backoff_ms": 20,
             "metadata_max_age_ms": 30_000,
             **_security(options),
         }
@@ -68,6 +67,7 @@ class KafkaClients:
             **self._common,
             transactional_id=self._name,
             transaction_timeout_ms=_TRANSACTION_MS,
+            retry_backoff_ms=20,  # the broker still ends one transaction when the next begins
             acks="all",
             batch_size=262_144,
             max_request_size=MOST_MESSAGE_BYTES,

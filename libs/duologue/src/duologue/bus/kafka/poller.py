@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.future import Future as KafkaFuture
 from prometheus_client import Counter
 
@@ -79,8 +79,11 @@ class Poller:
         self._holder = holder
         self._loop = asyncio.get_running_loop()
         self._member = ""
+        # Assigned and not begun with; held by us, as the holder was told; about to go to others.
+        self._assigned: set[TopicPartition] = set()
         self._held: set[TopicPartition] = set()
-        self._lock = threading.Lock()  # of `_held`, and of telling the loop about it
+        self._going: set[TopicPartition] = set()
+        self._lock = threading.Lock()  # of these three, and of telling the loop about them
         self._positions: dict[TopicPartition, int] = {}
         self._paused: frozenset[Place] = frozenset()
         self._settled: Mapping[Place, int] = {}
@@ -128,29 +131,40 @@ class Poller:
             self._consumer.close(autocommit=False)
 
     def _poll(self) -> None:
+        self._take_what_is_assigned()
         self._apply_pauses()
         self._commit_settled()
         before = frozenset(self._held)
         try:
             consumed = self._consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000), max_records=_MOST_AT_ONCE)
-        except NoOffsetForPartitionError as error:
-            self._take(error.args[0])
+        except NoOffsetForPartitionError:  # assigned a moment ago, of a new group
             return
         except OffsetOutOfRangeError as error:
             self._go_on_behind_the_gap(error.args[0])
             return
         self._see_who_we_are()
-        self._take([partition for partition in consumed if partition not in before & self._held])
-        if batches := [*self._batches_of(consumed)]:
+        # What was read of a partition before we began with it is read again then.
+        if batches := [*self._batches_of(consumed, before & self._held)]:
             self._tell(self._holder.read, batches)
 
-    def _batches_of(self, consumed: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Batch]:
+    def _batches_of(
+        self, consumed: Mapping[TopicPartition, Sequence[Any]], held: Collection[TopicPartition]
+    ) -> Iterator[Batch]:
         """What was read of what is held; without records where only the position went on."""
-        for partition in frozenset(self._held):
-            position = self._consumer.position(partition)
-            if position != self._positions.get(partition):
+        for partition in held:
+            records = consumed.get(partition, ())
+            position = records[-1].offset + 1 if records else self._position(partition)
+            if position is not None and position != self._positions.get(partition):
                 self._positions[partition] = position
-                yield Batch(_place(partition), consumed.get(partition, ()), position)
+                yield Batch(_place(partition), records, position)
+
+    def _position(self, partition: TopicPartition) -> int | None:
+        """Where reading goes on; None while that is not known, as for a partition that was just handed over."""
+        try:
+            position: int | None = self._consumer.position(partition, timeout_ms=0)
+        except (IllegalStateError, NoOffsetForPartitionError):
+            return None
+        return position
 
     def _see_who_we_are(self) -> None:
         """A member that was thought dead may come back as another with the same partitions, and nobody tells it."""
@@ -158,23 +172,30 @@ class Poller:
         if member != self._member:
             self._member = member
             self._give_up(list(self._held), self._holder.lost)
+            self._begin_with(self._consumer.assignment() - self._going)
 
-    def _take(self, partitions: Iterable[TopicPartition]) -> None:
-        """Begin with partitions that were assigned, at what the group has committed.
-
-        What was read of them by then is read again: whose assignment it came from nobody can tell.
-        """
+    def _take_what_is_assigned(self) -> None:
+        """Begin with what was assigned, at what the group has committed."""
         self._see_who_we_are()
-        for partition in partitions:
+        for partition in frozenset(self._assigned):
             committed = self.committed(_place(partition))
             if committed is None:  # a new group
                 committed = Committed(self._consumer.beginning_offsets([partition])[partition], "")
             with self._lock:
-                if partition in self._consumer.assignment():
-                    self._consumer.seek(partition, committed.offset)
-                    self._held.add(partition)
-                    self._positions[partition] = committed.offset
-                    self._tell(self._holder.taken, _place(partition), committed, self._member)
+                if partition not in self._assigned or not self._seek(partition, committed.offset):
+                    continue
+                self._assigned.discard(partition)
+                self._held.add(partition)
+                self._positions[partition] = committed.offset
+                self._tell(self._holder.taken, _place(partition), committed, self._member)
+
+    def _seek(self, partition: TopicPartition, offset: int) -> bool:
+        """False when the partition was taken from us."""
+        try:
+            self._consumer.seek(partition, offset)
+        except (ValueError, KeyError):
+            return False
+        return True
 
     def _go_on_behind_the_gap(self, positions: Mapping[TopicPartition, int]) -> None:
         beginnings = self._consumer.beginning_offsets(list(positions))
@@ -196,7 +217,7 @@ class Poller:
         """Between two polls: what has been read by now is all that will be until this is done."""
         for place, position in self._settled.items():
             partition = TopicPartition(*place)
-            if partition not in self._held or self._consumer.position(partition) != position:
+            if partition not in self._held or self._position(partition) != position:
                 continue
             try:
                 self._consumer.commit({partition: OffsetAndMetadata(position)}, timeout_ms=_COMMIT_MS)
@@ -206,8 +227,23 @@ class Poller:
                 self._tell(self._holder.settled, place, position, self._member)
         self._settled = {}
 
+    def _begin_with(self, partitions: Collection[TopicPartition]) -> None:
+        with self._lock:
+            self._assigned.update(partitions)
+
+    async def _hand_over(self, partitions: Collection[TopicPartition]) -> None:
+        """Return when the holder has released them."""
+        released = KafkaFuture()
+        self._going.update(partitions)
+        self._give_up(partitions, self._holder.revoked, released)
+        try:
+            await released
+        finally:
+            self._going.difference_update(partitions)
+
     def _give_up(self, partitions: Collection[TopicPartition], call: Any, *arguments: Any) -> None:
         with self._lock:
+            self._assigned.difference_update(partitions)
             self._held.difference_update(partitions)
             self._tell(call, [_place(partition) for partition in partitions], *arguments)
 
@@ -224,12 +260,10 @@ class _Listener(AsyncConsumerRebalanceListener):
         self._poller = poller
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        released = KafkaFuture()
-        self._poller._give_up(revoked, self._poller._holder.revoked, released)
-        await released
+        await self._poller._hand_over(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Nothing to do: a partition is taken when its first records come."""
+        self._poller._begin_with(assigned)
 
     async def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
         self._poller._give_up(lost, self._poller._holder.lost)

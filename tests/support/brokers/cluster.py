@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
+
 from tests.support.requirements import ROOT, missing
 
 VERSION = "4.3.0"
