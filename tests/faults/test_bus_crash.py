@@ -81,7 +81,8 @@ class Scene:
         return by.count(str(seed))
 
     async def everything_finished(self) -> bool:
-        return await self.bus.lag(GROUP, input_of(self.name).name) == 0
+        topic = input_of(self.name)
+        return await self.bus.lag(topic.consumer_group(GROUP), topic.name) == 0
 
     async def assert_each_was_answered_once(self) -> set[int]:
         """Numbers of the batches that were published, each of them whole."""

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from tests.support.proxy import Line
 from tests.support.requirements import ROOT, missing
 
 VERSION = "4.3.0"
@@ -55,6 +56,7 @@ class Broker:
 
     node: int
     port: int
+    front: int
     folder: Path
     process: subprocess.Popen[bytes] | None = None
 
@@ -71,16 +73,25 @@ class KafkaCluster:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, folder: Path, count: int = 1, settings: Mapping[str, str] | None = None) -> KafkaCluster:
-        """`settings` are added to each broker's, or replace them."""
-        ports = free_ports(2 * count)
-        brokers = [Broker(node, ports[2 * node], folder / f"broker-{node}") for node in range(count)]
-        voters = ",".join(f"{node}@127.0.0.1:{ports[2 * node + 1]}" for node in range(count))
+    def start(
+        cls, folder: Path, count: int = 1, settings: Mapping[str, str] | None = None, fronts: Sequence[Line] = ()
+    ) -> KafkaCluster:
+        """`settings` are added to each broker's, or replace them. Clients are sent to `fronts`, if there are any."""
+        free = free_ports(3 * count)
+        ports, controllers, inside = free[0::3], free[1::3], free[2::3]
+        brokers = [
+            Broker(node, ports[node], fronts[node].port if fronts else ports[node], folder / f"broker-{node}")
+            for node in range(count)
+        ]
+        for broker, line in zip(brokers, fronts, strict=False):
+            line.target = broker.port
+        voters = ",".join(f"{node}@127.0.0.1:{controllers[node]}" for node in range(count))
         cluster = cls(brokers, settings or {})
         identity = uuid.uuid4().hex[:22]
         for broker in brokers:
             broker.folder.mkdir(parents=True)
-            lines = {**_settings(broker, ports[2 * broker.node + 1], voters, count), **cluster.settings}
+            own = _listeners(broker, controllers[broker.node], inside[broker.node])
+            lines = {**own, **_settings(broker, voters, count), **cluster.settings}
             file = broker.folder / "server.properties"
             file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
             _java("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(file))
@@ -91,7 +102,7 @@ class KafkaCluster:
 
     @property
     def bootstrap(self) -> str:
-        return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+        return ",".join(f"127.0.0.1:{broker.front}" for broker in self.brokers)
 
     def run(self, broker: Broker) -> None:
         command = ["java", *_JVM, "-cp", f"{jars()}/*", "kafka.Kafka", str(broker.folder / "server.properties")]
@@ -134,17 +145,25 @@ class KafkaCluster:
                 broker.process.wait()
 
 
-def _settings(broker: Broker, controller_port: int, voters: str, count: int) -> dict[str, str]:
+def _listeners(broker: Broker, controller: int, inside: int) -> dict[str, str]:
+    """Clients, controllers and brokers each on a port of their own."""
+    return {
+        "listeners": f"PLAINTEXT://127.0.0.1:{broker.port},INSIDE://127.0.0.1:{inside},"
+        f"CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.front},INSIDE://127.0.0.1:{inside}",
+        "inter.broker.listener.name": "INSIDE",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT",
+    }
+
+
+def _settings(broker: Broker, voters: str, count: int) -> dict[str, str]:
     replicas = min(count, 3)
     in_sync = max(replicas - 1, 1)
     return {
         "process.roles": "broker,controller",
         "node.id": str(broker.node),
         "controller.quorum.voters": voters,
-        "listeners": f"PLAINTEXT://127.0.0.1:{broker.port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.port}",
-        "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         "log.dirs": str(broker.folder / "data"),
         "auto.create.topics.enable": "false",
         "offsets.topic.num.partitions": "8",

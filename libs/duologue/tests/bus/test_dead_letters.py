@@ -79,7 +79,7 @@ async def test_a_replayed_letter_goes_to_its_group_alone_as_it_came(bus: Embedde
     await work(bus, DIALOGUE_SCORED, "campaign", 1)
     (letter,) = await letters(bus)
     assert await replay(bus, [letter]) == 1
-    assert await bus.lag("campaign", DIALOGUE_SCORED.retry("campaign")) == 0
+    assert await bus.lag(DIALOGUE_SCORED.consumer_group("campaign"), DIALOGUE_SCORED.retry("campaign")) == 0
     (again,) = await work(bus, DIALOGUE_SCORED, "filtering", 1)
     assert (again.key, again.value) == (sent.key, sent.value)
     assert again.headers == {"ce_id": "1", ORIGIN: letter.origin}

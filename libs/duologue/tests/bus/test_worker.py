@@ -34,7 +34,7 @@ async def test_a_record_becomes_what_the_handler_makes_of_it_and_is_done(bus: Em
     async with working(bus, handle):
         answers = [delivery.record.value for delivery in await arrived(bus, OUT, 2)]
     assert answers == [b"0 answered", b"and more"]
-    assert await bus.lag(GROUP, TOPIC.name) == 0
+    assert await bus.lag(TOPIC.consumer_group(GROUP), TOPIC.name) == 0
 
 
 async def test_as_many_records_are_in_work_as_the_concurrency_says_and_never_more(bus: EmbeddedBus) -> None:
@@ -234,7 +234,7 @@ async def test_an_outcome_that_cannot_be_written_stops_the_worker_and_loses_noth
     await bus.publish(requests(3))
     with pytest.raises(OSError, match="no space left"):
         await run(OverBus(bus, FailingSubscription), handle, asyncio.Event())
-    assert await bus.lag(GROUP, TOPIC.name) == 3
+    assert await bus.lag(TOPIC.consumer_group(GROUP), TOPIC.name) == 3
 
     async def handle_well(record: Record) -> list[Record]:
         return echo(record)

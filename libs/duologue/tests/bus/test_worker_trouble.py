@@ -118,8 +118,8 @@ async def test_after_its_deadline_a_record_is_a_dead_letter_with_reason_and_orig
     assert started <= float(headers[FAILED_AT]) <= time.time()
     assert (letter.record.key, letter.record.value, headers["ce_id"]) == ("key", sent.value, "1")
     assert letter.record.not_before == 0
-    assert await bus.lag(GROUP, TOPIC.name) == 0
-    assert await bus.lag(GROUP, RETRY) == 0
+    assert await bus.lag(TOPIC.consumer_group(GROUP), TOPIC.name) == 0
+    assert await bus.lag(TOPIC.consumer_group(GROUP), RETRY) == 0
 
 
 async def test_an_unexpected_error_is_logged_with_its_stack_and_tried_again(bus: EmbeddedBus) -> None:

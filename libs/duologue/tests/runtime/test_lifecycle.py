@@ -176,7 +176,7 @@ async def test_a_service_that_is_told_to_stop_finishes_what_is_in_work_and_takes
     status, errors = await service.ended()
     assert status == 0, errors
     assert await scored(bus) == ["first"]
-    assert await bus.lag("tiny", DIALOGUE_GENERATED.name) == 1
+    assert await bus.lag(DIALOGUE_GENERATED.consumer_group("tiny"), DIALOGUE_GENERATED.name) == 1
 
 
 async def test_open_streams_hold_up_no_stop_and_send_who_watches_elsewhere(service: Service) -> None:
@@ -211,7 +211,7 @@ async def test_what_does_not_end_within_the_drain_time_is_left_for_the_next_star
     service.signal(signal.SIGTERM)
     status, errors = await service.ended()
     assert status == 0, errors
-    assert await bus.lag("tiny", DIALOGUE_GENERATED.name) == 1
+    assert await bus.lag(DIALOGUE_GENERATED.consumer_group("tiny"), DIALOGUE_GENERATED.name) == 1
     await service.start()
     await service.serves()
     subscription = await bus.subscribe("test", [DIALOGUE_SCORED.name])

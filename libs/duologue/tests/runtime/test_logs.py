@@ -86,3 +86,17 @@ def test_a_stack_is_shown_without_the_values_of_variables(capsys: pytest.Capture
     said = logged(capsys, format_)
     assert "RuntimeError: it broke" in said
     assert "s3cret-key" not in said
+
+
+def test_a_library_that_complains_without_end_is_shown_seldom_and_without_its_stacks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logs("scoring", LogSettings(format="text"))
+    for name in ("kafka.net", "kafka.net", "kafka.coordinator", "another", "another"):
+        try:
+            call("")
+        except RuntimeError:
+            logging.getLogger(name).exception("connection lost")
+    shown = capsys.readouterr().err
+    assert [shown.count(f"[{name}]") for name in ("kafka.net", "kafka.coordinator", "another")] == [1, 1, 2]
+    assert shown.count("Traceback") == 2

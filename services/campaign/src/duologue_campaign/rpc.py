@@ -31,6 +31,7 @@ T = TypeVar("T")
 _PAGE = 50
 _LARGEST_PAGE = 1000
 _WATCH_SECONDS = 1.0
+_CAMPAIGNS = uuid.UUID("6a2fb1a6-3c1e-4f3c-9f64-0d0c2f0b7a55")
 _TOKEN = re.compile(r"[0-9]{1,15}")
 
 
@@ -66,7 +67,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
             row = session.scalar(select(CampaignRow).where(CampaignRow.request_id == request_id))
             if row is None:
                 row = CampaignRow(
-                    id=str(uuid.uuid4()),
+                    id=str(uuid.uuid5(_CAMPAIGNS, request_id)),  # and with it its dialogues' ids
                     name=campaign.spec.campaign,
                     request_id=request_id,
                     state=RUNNING,

@@ -96,7 +96,7 @@ class Worker:
         """
         self._failure = asyncio.get_running_loop().create_future()
         topics = (self._topic.name, self._topic.retry(self._group))
-        subscription = await self._bus.subscribe(self._group, topics)
+        subscription = await self._bus.subscribe(self._topic.consumer_group(self._group), topics)
         intake = asyncio.create_task(self._intake(subscription))
         stop = asyncio.create_task(stopping.wait())
         try:

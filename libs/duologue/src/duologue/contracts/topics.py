@@ -31,6 +31,10 @@ class Topic:
     def key_of(self, message: Message) -> str:
         return str(getattr(message, self.key))
 
+    def consumer_group(self, group: str) -> str:
+        """As whom `group` reads: one for each of its topics, so that a change of members stirs up no other topic."""
+        return f"{self.name}.{group}"
+
     def retry(self, group: str) -> str:
         """Where `group` puts what it will try again."""
         return f"{self.name}.{group}.retry"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Any
 
 import structlog
 
 from duologue.runtime.settings import LogSettings
+
+# While brokers are away kafka-python says so thousands of times a minute, each with a stack.
+_CHATTY = "kafka"
+_CHATTY_SECONDS = 10.0
 
 
 def configure_logs(service: str, settings: LogSettings) -> None:
@@ -48,4 +53,25 @@ def _configure_libraries(level: int, shared: list[Any], last: list[Any]) -> None
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(_Seldom(_CHATTY, _CHATTY_SECONDS))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class _Seldom(logging.Filter):
+    """Of each logger of a chatty library one line within some seconds, without its stack."""
+
+    def __init__(self, library: str, seconds: float) -> None:
+        super().__init__()
+        self._library = library
+        self._seconds = seconds
+        self._silent_until: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.split(".")[0] != self._library:
+            return True
+        now = time.monotonic()
+        if now < self._silent_until.get(record.name, 0.0):
+            return False
+        self._silent_until[record.name] = now + self._seconds
+        record.exc_info = None
+        return True

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from duologue.bus.kafka.client import KafkaClients
 from duologue.bus.kafka.group import KafkaSubscription
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 _READ_AHEAD = 256
 _NEW_TOPIC_SECONDS = 5.0
+# A question is asked again for so long, as when a broker is gone and another takes its part.
+_PATIENCE_SECONDS = 30.0
+_PAUSE_SECONDS = 0.2
 
 
 class KafkaBus:
@@ -55,7 +59,7 @@ class KafkaBus:
 
     async def subscribe(self, group: str, topics: Sequence[str]) -> KafkaSubscription:
         consumer = await asyncio.to_thread(self._clients.member, group)
-        if missing := await asyncio.to_thread(_missing, consumer, topics):
+        if missing := await _patiently(lambda: _missing(consumer, topics)):
             await asyncio.to_thread(consumer.close, autocommit=False)
             raise WrongSetting(f"topics are missing: {', '.join(missing)}; `duologue topics apply` makes them")
         subscription = KafkaSubscription(consumer, group, topics, self._transactions, self._handover_seconds)
@@ -97,7 +101,19 @@ class KafkaBus:
             finally:
                 admin.close()
 
-        return await asyncio.to_thread(ask)
+        return await _patiently(ask)
+
+
+async def _patiently(ask: Callable[[], T]) -> T:
+    """What a call that blocks returns; it is repeated while the brokers are in trouble that passes."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return await asyncio.to_thread(ask)
+        except KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _missing(consumer: KafkaConsumer, topics: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ class Progress:
         """As it was committed."""
         self.position = committed
         self._base = committed
+        self._next_base = committed
         self._finished = _bits(metadata)
         self._unfinished: OrderedDict[int, None] = OrderedDict()
 
@@ -62,20 +63,20 @@ class Progress:
         """The offset and the text to commit when `offsets`, which were read, are finished too."""
         committed = next((offset for offset in self._unfinished if offset not in offsets), self.position)
         finished = self._with(offsets) >> (committed - self._base)
+        self._next_base = committed
         return committed, _text(finished)
 
     def finish(self, offsets: Collection[int]) -> None:
-        """`offsets` were committed as `after` said."""
-        finished = self._with(offsets)
+        """`offsets` were committed as `after` said when it was last asked; reading may have gone on since."""
+        self._finished = self._with(offsets)
         for offset in offsets:
             self._unfinished.pop(offset, None)
-        self._finished = finished >> (self.committed - self._base)
-        self._base = self.committed
+        self.settle(self._next_base)
 
-    def settle(self, position: int) -> None:
-        """`position` was committed, below which nothing is unfinished."""
-        self._finished >>= max(position - self._base, 0)
-        self._base = max(position, self._base)
+    def settle(self, committed: int) -> None:
+        """`committed` was committed, below which nothing is unfinished."""
+        self._finished >>= max(committed - self._base, 0)
+        self._base = max(committed, self._base)
 
     def _with(self, offsets: Collection[int]) -> int:
         finished = self._finished
