@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,10 @@ class Backend(Protocol):
 
     async def new_topic(self) -> str:
         """A topic that nobody has used, with at least four partitions."""
+        ...
+
+    async def make(self, names: Sequence[str]) -> None:
+        """Topics that are not there yet."""
         ...
 
     async def open(self) -> Bus:
@@ -58,6 +63,9 @@ class EmbeddedBackend:
     async def new_topic(self) -> str:
         self._topics += 1
         return f"test.topic{self._topics}.v1"
+
+    async def make(self, names: Sequence[str]) -> None:
+        """The log makes a topic when it is first written to or asked for."""
 
     async def open(self) -> EmbeddedBus:
         bus = await EmbeddedBus.open(self._file, partitions=4, lease_seconds=_LEASE_SECONDS)
@@ -97,14 +105,19 @@ class KafkaBackend:
 
     async def new_topic(self) -> str:
         name = f"test.{uuid.uuid4().hex}.v1"
+        await self.make([name])
+        return name
 
+    async def make(self, names: Sequence[str]) -> None:
         def create() -> None:
             admin = KafkaAdminClient(bootstrap_servers=self._servers)
-            admin.create_topics({name: {"num_partitions": 4, "replication_factor": 1}}, wait_for_metadata=True)
+            missing = set(names) - set(admin.list_topics())
+            shape = {"num_partitions": 4, "replication_factor": 1}
+            if missing:
+                admin.create_topics(dict.fromkeys(missing, shape), wait_for_metadata=True)
             admin.close()
 
         await asyncio.to_thread(create)
-        return name
 
     async def open(self) -> KafkaBus:
         bus = await KafkaBus.open(self._servers, self._options)

@@ -37,11 +37,11 @@ async def run(bus: Bus, handle: Handle, stopping: asyncio.Event, drain_seconds: 
 
 @contextlib.asynccontextmanager
 async def working(
-    bus: Bus, handle: Handle, *, concurrency: int = 8, retry: RetryPolicy = QUICK
+    bus: Bus, handle: Handle, *, concurrency: int = 8, retry: RetryPolicy = QUICK, share: float = 1.0
 ) -> AsyncIterator[asyncio.Event]:
     """A worker, for the time of the block; its stop signal."""
     stopping = asyncio.Event()
-    worker = Worker(bus, TOPIC, GROUP, handle, concurrency=concurrency, retry=retry)
+    worker = Worker(bus, TOPIC, GROUP, handle, concurrency=concurrency, retry=retry, dead_letter_share=share)
     task = asyncio.create_task(worker.run(stopping, PATIENCE_SECONDS))
     yield stopping
     stopping.set()

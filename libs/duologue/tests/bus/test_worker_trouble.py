@@ -3,7 +3,9 @@
 import asyncio
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import structlog
@@ -289,3 +291,41 @@ async def test_garbage_in_our_own_headers_neither_kills_the_worker_nor_retries_f
 def test_a_header_is_a_finite_number_or_not_there(text: str) -> None:
     assert math.isfinite(number_in({"name": text}, "name", 7.5))
     assert number_in({}, "name", 7.5) == 7.5
+
+
+async def test_a_topic_of_which_too_much_is_dead_is_left_to_people(bus: EmbeddedBus) -> None:
+    handled = 0
+
+    async def handle(record: Record) -> list[Record]:
+        nonlocal handled
+        handled += 1
+        raise Poison("not a message of this version")
+
+    await bus.publish(requests(100))
+    with structlog.testing.capture_logs() as logs:
+        async with working(bus, handle, share=0.5):
+            await eventually(lambda: said_once(logs, "consumer stopped"), "the worker says so", PATIENCE_SECONDS)
+            before = handled
+            (left,) = [await bus.lag(TOPIC.consumer_group(GROUP), TOPIC.name)]
+            await bus.publish(requests(5))
+            heir = await bus.subscribe(TOPIC.consumer_group(GROUP), [TOPIC.name])  # nobody holds the partitions
+            assert len(await heir.fetch(10)) > 0
+            assert handled == before < 100
+            assert left == 100 - before
+            await heir.close()
+
+
+async def test_a_few_dead_letters_among_many_records_stop_nothing(bus: EmbeddedBus) -> None:
+    async def handle(record: Record) -> list[Record]:
+        if int(record.value) % 3 == 0:
+            raise Poison("every third")
+        return echo(record)
+
+    await bus.publish(requests(150))
+    async with working(bus, handle, share=0.5):
+        await arrived(bus, OUT, 100)
+        await arrived(bus, DEAD, 50)
+
+
+async def said_once(logs: Sequence[Mapping[str, Any]], words: str) -> bool:
+    return sum(words in entry["event"] for entry in logs) == 1

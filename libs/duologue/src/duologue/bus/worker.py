@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from duologue.bus.circuit import CircuitBreaker
+from duologue.bus.limit import DeadLetterLimit
 from duologue.bus.record import Bus, Delivery, LeaseLost, Record, RecordTooLarge, Subscription
 from duologue.bus.retry import RetryPolicy
 from duologue.contracts.topics import Topic
@@ -21,6 +22,9 @@ from duologue.contracts.topics import Topic
 log = structlog.get_logger(__name__)
 
 _HANDLED = Counter("duologue_records_total", "Records handled, by what became of them.", ("topic", "group", "outcome"))
+_STOPPED = Gauge(
+    "duologue_consumer_stopped", "1 once too many of the last records were dead letters.", ("topic", "group")
+)
 _IN_FLIGHT = Gauge("duologue_records_in_flight", "Records being handled.", ("topic", "group"))
 _SECONDS = Histogram(
     "duologue_record_seconds",
@@ -70,11 +74,20 @@ class Worker:
     `handle` turns a record into what it causes; those records and the end of the delivery are written together.
     At most `concurrency` records are in work, and no more are fetched: a slow handler slows the intake. Records of one
     key are handled one after the other. While none goes well, as when a model server is down, they wait: one at a time
-    is tried, and none of their attempts counts.
+    is tried, and none of their attempts counts. When more than `dead_letter_share` of the last records are dead letters
+    the worker leaves its group and waits to be stopped: better a topic that stands still than one that is thrown away.
     """
 
     def __init__(
-        self, bus: Bus, topic: Topic, group: str, handle: Handle, *, concurrency: int, retry: RetryPolicy
+        self,
+        bus: Bus,
+        topic: Topic,
+        group: str,
+        handle: Handle,
+        *,
+        concurrency: int,
+        retry: RetryPolicy,
+        dead_letter_share: float = 1.0,
     ) -> None:
         self._bus = bus
         self._topic = topic
@@ -85,6 +98,7 @@ class Worker:
         self._concurrency = concurrency
         self._retry = retry
         self._circuit = CircuitBreaker(retry)
+        self._limit = DeadLetterLimit(dead_letter_share)
         self._tails: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] | None = None
@@ -99,22 +113,36 @@ class Worker:
         subscription = await self._bus.subscribe(self._topic.consumer_group(self._group), topics)
         intake = asyncio.create_task(self._intake(subscription))
         stop = asyncio.create_task(stopping.wait())
+        limit = asyncio.create_task(self._limit.exceeded.wait())
         try:
-            first: set[asyncio.Future[Any]] = {intake, stop, self._failure}
+            first: set[asyncio.Future[Any]] = {intake, stop, limit, self._failure}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             intake.cancel()  # what is not in work by now is left to others
             self._circuit.stop()
-            if stopping.is_set() and self._tasks:
+            if (stopping.is_set() or self._limit.exceeded.is_set()) and self._tasks:
                 await asyncio.wait(self._tasks, timeout=drain_seconds)
         finally:
-            for task in (intake, stop, *self._tasks):
+            for task in (intake, stop, limit, *self._tasks):
                 task.cancel()
-            await asyncio.gather(intake, stop, *self._tasks, return_exceptions=True)
+            await asyncio.gather(intake, stop, limit, *self._tasks, return_exceptions=True)
             await subscription.close()
         if self._failure.done():
             self._failure.result()
         if intake.done() and not intake.cancelled():
             intake.result()
+        if self._limit.exceeded.is_set() and not stopping.is_set():
+            await self._stand_still(stopping)
+
+    async def _stand_still(self, stopping: asyncio.Event) -> None:
+        """Until people have looked, and start the service again."""
+        log.error(
+            "consumer stopped: too many dead letters; see `duologue dlq list`, mend the cause, start the service again",
+            topic=self._topic.name,
+            group=self._group,
+            more_than=self._limit.share,
+        )
+        _STOPPED.labels(self._topic.name, self._group).set(1)
+        await stopping.wait()
 
     async def _intake(self, subscription: Subscription) -> None:
         while True:
@@ -160,6 +188,7 @@ class Worker:
                 outcome = "lease_lost"
         _SECONDS.labels(*labels).observe(time.perf_counter() - started)
         _HANDLED.labels(*labels, outcome).inc()
+        self._limit.count(is_dead=outcome == "dead")
 
     async def _finish(
         self, subscription: Subscription, delivery: Delivery, outcome: str, outputs: Sequence[Record]

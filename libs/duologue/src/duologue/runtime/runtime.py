@@ -124,8 +124,16 @@ class Runtime:
             with structlog.contextvars.bound_contextvars(key=record.key, topic=topic.name), classify_errors():
                 return await handle(decode(message, record))
 
-        retry = self.settings.bus.retry
-        worker = Worker(self.bus, topic, self.service, handle_record, concurrency=concurrency, retry=retry)
+        bus = self.settings.bus
+        worker = Worker(
+            self.bus,
+            topic,
+            self.service,
+            handle_record,
+            concurrency=concurrency,
+            retry=bus.retry,
+            dead_letter_share=bus.dead_letter_share,
+        )
         self._work.append(partial(worker.run, self.stopping, self.settings.drain_seconds))
 
     def run_in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -53,6 +53,13 @@ class BusSettings(Section):
     retry_deadline_seconds: float = Field(
         900.0, gt=0, le=604_800, description="From the first failure to the dead letters."
     )
+    dead_letter_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="With more dead letters than this among the last 100 records a consumer stops, until its service "
+        "is started again. 1: never.",
+    )
 
     @model_validator(mode="after")
     def _ends_after_it_begins(self) -> BusSettings:
