@@ -67,6 +67,7 @@ class KafkaClients:
             **self._common,
             transactional_id=self._name,
             transaction_timeout_ms=_TRANSACTION_MS,
+            max_block_ms=10_000,
             retry_backoff_ms=20,  # the broker still ends one transaction when the next begins
             acks="all",
             batch_size=262_144,
