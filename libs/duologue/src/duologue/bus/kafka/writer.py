@@ -21,8 +21,10 @@ Offsets = Mapping[Any, OffsetAndMetadata]
 """What a group has finished, by `TopicPartition`."""
 
 _CLOSE_SECONDS = 5.0
-# More than the brokers give a transaction. A producer of kafka-python that lost a request waits for ever.
-_CALL_SECONDS = 20.0
+# A producer of kafka-python 3.0.12 whose transaction's coordinator is not there when it asks drops the request and waits
+# for ever. The time that it is given doubles when it is too short, so that slow brokers are no endless loop.
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 5.0, 80.0
+_CONNECT_SECONDS = 25.0
 
 
 class Writer:
@@ -35,30 +37,33 @@ class Writer:
     def __init__(self, connect: Callable[[], KafkaProducer]) -> None:
         self._connect = connect
         self._worker = _Worker(connect)
+        self._patience = _SHORTEST_SECONDS
 
     async def begin(self) -> None:
         """Connect. Raises KafkaError when that can't be done."""
-        await self._call(lambda worker: worker.ready())
+        await self._call(lambda worker: worker.ready(), _CONNECT_SECONDS)
 
     async def write(self, records: Sequence[Encoded], offsets: Sequence[tuple[Any, Offsets]]) -> None:
         """One transaction with all of it; `offsets` beside the membership of the member that finished them.
 
         Raises what the broker said. Whether the transaction was committed is then open only until the next call.
         """
-        await self._call(lambda worker: worker.transact(records, offsets))
+        await self._call(lambda worker: worker.transact(records, offsets), self._patience)
+        self._patience = _SHORTEST_SECONDS
 
     async def close(self) -> None:
         await self._worker.close()
 
-    async def _call(self, call: Callable[[_Worker], object]) -> None:
+    async def _call(self, call: Callable[[_Worker], object], seconds: float) -> None:
         worker = self._worker
         try:
-            await asyncio.wait_for(worker.do(lambda: call(worker)), _CALL_SECONDS)
+            await asyncio.wait_for(worker.do(lambda: call(worker)), seconds)
         except TimeoutError as error:
-            log.warning("producer left behind: no answer", seconds=_CALL_SECONDS)
+            log.warning("producer left behind: no answer", seconds=seconds)
             worker.leave()
             self._worker = _Worker(self._connect)
-            raise KafkaTimeoutError(f"no answer within {_CALL_SECONDS:g} s") from error
+            self._patience = min(2 * self._patience, _LONGEST_SECONDS)
+            raise KafkaTimeoutError(f"no answer within {seconds:g} s") from error
 
 
 class _Worker:
