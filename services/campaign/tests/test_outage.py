@@ -29,7 +29,7 @@ Start = Callable[[], Any]
 @pytest.fixture
 def start(own_postgres: PostgresServer, tmp_path: Path) -> Start:
     """One more replica."""
-    limits = {"database__statement_seconds": 1, "database__connect_seconds": 2, "database__pool_size": 2}
+    limits = {"database__statement_seconds": 1, "database__connection_seconds": 2, "database__pool_size": 2}
     return lambda: service_process("duologue_campaign", tmp_path, database__url=own_postgres.url, **limits)
 
 

@@ -29,7 +29,7 @@ MIGRATIONS = Path(duologue_filtering.__file__).parent / "migrations"
 @pytest.fixture
 async def database(own_postgres: PostgresServer) -> AsyncIterator[Database]:
     """On a server that the test may kill; a statement has a second."""
-    database = Database(own_postgres.url, DatabaseOptions(pool_size=2, connect_seconds=2, statement_seconds=1.0))
+    database = Database(own_postgres.url, DatabaseOptions(pool_size=2, connection_seconds=2, statement_seconds=1.0))
     yield database
     await database.close()
 

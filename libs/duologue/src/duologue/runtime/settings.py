@@ -127,7 +127,7 @@ class DatabaseSettings(Section):
     pool_size: int = Field(
         4, ge=1, le=64, description="PostgreSQL: transactions at once; the process has one connection more, to lead by."
     )
-    connect_seconds: int = Field(
+    connection_seconds: int = Field(
         10, ge=2, le=300, description="PostgreSQL: for a connection to be made, or to come free."
     )
     statement_seconds: float = Field(

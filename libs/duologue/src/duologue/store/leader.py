@@ -22,6 +22,7 @@ from prometheus_client import Gauge
 from sqlalchemy import Connection, text
 
 from duologue.bus import RetryPolicy
+from duologue.bus.waiting import set_within
 from duologue.store.database import Database
 from duologue.store.locks import LOCK_KEY
 from duologue.store.outage import DatabaseUnavailable, outages
@@ -89,9 +90,13 @@ class Leader:
     async def _stand(self) -> None:
         """Wait until no other process leads, then lead."""
         seat = _Seat(self._database, self._role)
+        in_vain = 0
         try:
             while (term := await seat.ask()) is None:
+                in_vain += 1
                 self._outages = 0
+                await asyncio.sleep(_BEAT_SECONDS)
+            if in_vain:  # who led until now hears of it in this moment
                 await asyncio.sleep(_BEAT_SECONDS)
             await self._lead(term, seat.keep)
         finally:
@@ -133,10 +138,19 @@ class _Seat:
     async def keep(self, term: Term) -> None:
         """Prolong the term until it is over. Raises `DatabaseUnavailable` when session and lock are gone."""
         while term.holds:
-            await asyncio.sleep(_BEAT_SECONDS)
+            await self._hear()
             asked = time.monotonic()
             await self._do(lambda connection: connection.execute(_BEAT))
             term.prolong(asked + _LEASE_SECONDS)
+
+    async def _hear(self) -> None:
+        """Until the server says something, as when it ends the session, for a beat at most."""
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._socket, heard.set)
+        try:
+            await set_within(heard, _BEAT_SECONDS)
+        finally:
+            loop.remove_reader(self._socket)
 
     async def leave(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -149,6 +163,7 @@ class _Seat:
         if self._connection is None:
             silence = {"idle_session_timeout": round(_SILENCE_SECONDS * 1000)}
             self._connection = self._database.connect_alone(silence, _ANSWER_SECONDS)
+            self._socket: int = self._connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
         with outages():
             return ask(self._connection)
 

@@ -54,7 +54,7 @@ def pooled_engine(url: URL, options: DatabaseOptions) -> Engine:
         url,
         pool_size=options.pool_size,
         max_overflow=0,
-        pool_timeout=options.connect_seconds,
+        pool_timeout=options.connection_seconds,
         pool_pre_ping=True,
     )
     settings = {
@@ -83,7 +83,7 @@ def _connect_patiently(
     ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
 
     def connect(_dialect: Any, _record: Any, arguments: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
-        wanted = {**_KEEPALIVES, "connect_timeout": options.connect_seconds, **parameters}
+        wanted = {**_KEEPALIVES, "connect_timeout": options.connection_seconds, **parameters}
         wanted["options"] = f"{ours} {parameters.get('options', '')}".strip()
         connection = PatientConnection.connect(*arguments, **wanted)
         connection.answer_seconds = answer_seconds
