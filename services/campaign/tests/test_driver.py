@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import events_pb2, filtering_pb2_grpc, training_pb2, training_pb2_grpc
+from duologue.store import Term
 from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.tables import CampaignRow
 from tests.support.campaign_world import World
@@ -24,7 +25,7 @@ from tests.support.grpc_server import serving
 
 @contextlib.asynccontextmanager
 async def driving(plane: ControlPlane, stub: Any = None, **settings: Any) -> AsyncIterator[None]:
-    task = asyncio.create_task(plane.driver(stub, **settings).run())
+    task = asyncio.create_task(plane.driver(stub, **settings).run(Term()))
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from duologue.contracts.v1 import (
     training_pb2_grpc,
 )
 from duologue.runtime import Runtime, load_settings
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
+from duologue.store import ArtifactStore, Database, Leader, Outbox, WorkflowStore
 from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
 from duologue_campaign.progress import TrainingProgress
@@ -31,9 +31,9 @@ from duologue_campaign.worker import CampaignEvents
 async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("campaign", settings) as runtime:
-        database = Database(settings.database.url)
+        database = Database(settings.database.url, settings.database.options)
         runtime.closing(database.close)
-        database.migrate(Path(__file__).parent / "migrations")
+        await database.migrate(Path(__file__).parent / "migrations")
         outbox = Outbox(OUTBOX, database, runtime.bus)
         workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
         filtering = await runtime.open(grpc.aio.insecure_channel(settings.filtering.address))
@@ -43,6 +43,7 @@ async def main() -> None:
         events = CampaignEvents(database, machine, outbox, changes)
         progress = TrainingProgress(training_pb2_grpc.TrainingServiceStub(training))
         seals = filtering_pb2_grpc.FilteringServiceStub(filtering)
+        driver = Driver(database, machine, specs, outbox, changes, seals, progress, settings)
 
         runtime.serve(
             campaign_pb2_grpc.add_CampaignServiceServicer_to_server,
@@ -53,8 +54,7 @@ async def main() -> None:
         runtime.consume(DIALOGUE_FILTERED, events_pb2.DialogueFiltered, events.filtered)
         runtime.consume(DATASET_SEALED, events_pb2.DatasetSealed, events.sealed)
         runtime.consume(TRAINING_COMPLETED, events_pb2.TrainingCompleted, events.trained)
-        runtime.run_in_background(outbox.relay)
-        runtime.run_in_background(Driver(database, machine, specs, outbox, changes, seals, progress, settings).run)
+        runtime.run_in_background(Leader(database, "campaign", outbox.relay, driver.run).run)
         await runtime.until_stopped()
 
 

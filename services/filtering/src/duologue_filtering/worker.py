@@ -12,6 +12,7 @@ from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.v1 import dialogue_pb2
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.store import Database
+from duologue.store.insert import insert_once
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.tables import CandidateRow
 
@@ -33,13 +34,12 @@ class CollectCandidate:
 
 
 def _collect(session: Session, event: pb.DialogueScored, scores: dict[str, Any]) -> None:
-    if session.get(CandidateRow, event.dialogue_id) is None:
-        session.add(
-            CandidateRow(
-                dialogue_id=event.dialogue_id,
-                campaign_id=event.dialogue.campaign_id,
-                round=event.dialogue.round,
-                scores=scores,
-                payload=event.SerializeToString(),
-            )
-        )
+    insert_once(
+        session,
+        CandidateRow,
+        dialogue_id=event.dialogue_id,
+        campaign_id=event.dialogue.campaign_id,
+        round=event.dialogue.round,
+        scores=scores,
+        payload=event.SerializeToString(),
+    )

@@ -28,6 +28,7 @@ from duologue.runtime.errors import ErrorInterceptor
 from duologue.runtime.failures import classify_errors
 from duologue.runtime.logs import configure_logs
 from duologue.runtime.settings import GrpcSettings, MetricsSettings, ServiceSettings
+from duologue.store import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +92,9 @@ class Runtime:
         await self._stack.aclose()
         if isinstance(error, WrongSetting):
             _refuse(error)
+        if isinstance(error, DatabaseUnavailable):  # no setting need be wrong: who starts services tries again
+            print(error, file=sys.stderr)
+            raise SystemExit(1)
 
     async def open(self, resource: R) -> R:
         """Open a resource for the life of the service."""

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from duologue.bus import RetryPolicy
 from duologue.bus.kafka.options import KafkaOptions
+from duologue.store.options import DatabaseOptions
 
 PREFIX = "DUOLOGUE_"
 FILE_VARIABLE = "DUOLOGUE_CONFIG"
@@ -130,6 +131,22 @@ class DatabaseSettings(Section):
     """State in SQL."""
 
     url: str = Field(description="As SQLAlchemy takes it: sqlite:///path, postgresql+psycopg://user@host/name.")
+    pool_size: int = Field(
+        4, ge=1, le=64, description="PostgreSQL: transactions at once; the process has one connection more, to lead by."
+    )
+    connection_seconds: int = Field(
+        10, ge=2, le=300, description="PostgreSQL: for a connection to be made, or to come free."
+    )
+    statement_seconds: float = Field(
+        30.0, ge=1, le=3600, description="PostgreSQL: a statement that takes longer, or is not answered, is given up."
+    )
+    start_seconds: float = Field(
+        60.0, ge=0, le=3600, description="At the start: wait for a database that is not there, then end with status 1."
+    )
+
+    @property
+    def options(self) -> DatabaseOptions:
+        return DatabaseOptions(**self.model_dump(exclude={"url"}))
 
 
 class ArtifactSettings(Section):

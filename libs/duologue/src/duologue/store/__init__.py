@@ -2,6 +2,8 @@
 
 from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact, check_name, listing_sha256
 from duologue.store.database import Database
+from duologue.store.leader import Leader, Term
+from duologue.store.outage import DatabaseUnavailable
 from duologue.store.outbox import Outbox
 from duologue.store.workflows import WorkflowStore
 
@@ -9,8 +11,11 @@ __all__ = [
     "ArtifactDamaged",
     "ArtifactStore",
     "Database",
+    "DatabaseUnavailable",
+    "Leader",
     "Outbox",
     "StoredArtifact",
+    "Term",
     "WorkflowStore",
     "check_name",
     "listing_sha256",

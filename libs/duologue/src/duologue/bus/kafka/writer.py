@@ -21,7 +21,7 @@ Offsets = Mapping[Any, OffsetAndMetadata]
 """What a group has finished, by `TopicPartition`."""
 
 _CLOSE_SECONDS = 5.0
-# A producer of kafka-python 3.0.12 whose transaction's coordinator is not there when it asks drops the request and waits
+# A producer of kafka-python 3.0.12 that finds the coordinator of its transaction gone drops the request and waits
 # for ever. The time that it is given doubles when it is too short, so that slow brokers are no endless loop.
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 5.0, 80.0
 _CONNECT_SECONDS = 25.0
