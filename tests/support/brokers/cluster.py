@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,8 @@ class Broker:
     node: int
     port: int
     folder: Path
+    # Of listeners beside the plain one, by name.
+    ports: Mapping[str, int] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,18 +71,38 @@ class KafkaCluster:
 
     brokers: list[Broker]
     settings: Mapping[str, str] = field(default_factory=dict)
+    jvm: Sequence[str] = ()
 
     @classmethod
-    def start(cls, folder: Path, count: int = 1, settings: Mapping[str, str] | None = None) -> KafkaCluster:
-        """`settings` are added to each broker's, or replace them."""
-        ports = free_ports(2 * count)
-        brokers = [Broker(node, ports[2 * node], folder / f"broker-{node}") for node in range(count)]
+    def start(
+        cls,
+        folder: Path,
+        count: int = 1,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
+        jvm: Sequence[str] = (),
+    ) -> KafkaCluster:
+        """`settings` are added to each broker's, or replace them.
+
+        `listeners`: beside the plain one, by name: their security protocols. `jvm`: options of the broker's.
+        """
+        listeners = listeners or {}
+        ports = free_ports((2 + len(listeners)) * count)
+        brokers = [
+            Broker(
+                node,
+                ports[2 * node],
+                folder / f"broker-{node}",
+                dict(zip(listeners, ports[2 * count + len(listeners) * node :], strict=False)),
+            )
+            for node in range(count)
+        ]
         voters = ",".join(f"{node}@127.0.0.1:{ports[2 * node + 1]}" for node in range(count))
-        cluster = cls(brokers, settings or {})
+        cluster = cls(brokers, settings or {}, jvm)
         identity = uuid.uuid4().hex[:22]
         for broker in brokers:
             broker.folder.mkdir(parents=True)
-            lines = {**_settings(broker, ports[2 * broker.node + 1], voters, count), **cluster.settings}
+            lines = {**_settings(broker, ports[2 * broker.node + 1], voters, count, listeners), **cluster.settings}
             file = broker.folder / "server.properties"
             file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
             _java("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(file))
@@ -93,8 +115,19 @@ class KafkaCluster:
     def bootstrap(self) -> str:
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
 
+    def bootstrap_of(self, listener: str) -> str:
+        return ",".join(f"127.0.0.1:{broker.ports[listener]}" for broker in self.brokers)
+
     def run(self, broker: Broker) -> None:
-        command = ["java", *_JVM, "-cp", f"{jars()}/*", "kafka.Kafka", str(broker.folder / "server.properties")]
+        command = [
+            "java",
+            *_JVM,
+            *self.jvm,
+            "-cp",
+            f"{jars()}/*",
+            "kafka.Kafka",
+            str(broker.folder / "server.properties"),
+        ]
         with broker.log.open("ab") as log:
             broker.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
@@ -134,17 +167,23 @@ class KafkaCluster:
                 broker.process.wait()
 
 
-def _settings(broker: Broker, controller_port: int, voters: str, count: int) -> dict[str, str]:
+def _settings(
+    broker: Broker, controller_port: int, voters: str, count: int, listeners: Mapping[str, str]
+) -> dict[str, str]:
     replicas = min(count, 3)
     in_sync = max(replicas - 1, 1)
+    protocols = {"PLAINTEXT": "PLAINTEXT", **listeners}
+    places = [f"{name}://127.0.0.1:{port}" for name, port in {"PLAINTEXT": broker.port, **broker.ports}.items()]
     return {
         "process.roles": "broker,controller",
         "node.id": str(broker.node),
         "controller.quorum.voters": voters,
-        "listeners": f"PLAINTEXT://127.0.0.1:{broker.port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.port}",
+        "listeners": ",".join([*places, f"CONTROLLER://127.0.0.1:{controller_port}"]),
+        "advertised.listeners": ",".join(places),
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "listener.security.protocol.map": ",".join(
+            f"{name}:{protocol}" for name, protocol in {"CONTROLLER": "PLAINTEXT", **protocols}.items()
+        ),
         "log.dirs": str(broker.folder / "data"),
         "auto.create.topics.enable": "false",
         "offsets.topic.num.partitions": "8",

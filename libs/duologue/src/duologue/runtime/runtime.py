@@ -78,7 +78,7 @@ class Runtime:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            self.bus = await open_bus(self.settings.bus.url, self.settings.kafka.options)
+            self.bus = await open_bus(self.settings.bus.url, self.settings.kafka.options, self.service)
         except WrongSetting as error:
             await self._stack.aclose()
             _refuse(error)
