@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from kafka.admin import ACLOperation, ResourceType
+from kafka.admin import ACLOperation, ConfigResource, ResourceType
 
 from duologue.bus import Record, open_bus
 from duologue.bus.kafka.client import KafkaClients
 from duologue.bus.kafka.options import KafkaOptions
+from duologue.bus.kafka.rights import NAMES, rights_of
 from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_SCORED
 from duologue.core.problems import WrongSetting
 from tests.support.brokers.secured import ELSEWHERE, EXPIRED, MUTUAL, PLAIN, SCRAM, TLS, TOKEN, SecuredBroker
@@ -316,6 +317,50 @@ async def test_every_right_that_a_service_lacks_is_named(
     with pytest.raises(WrongSetting, match="right missing: Read on the consumer group scoring"):
         await subscription.fetch(1)
     await bus.close()
+
+
+async def test_the_rights_that_a_service_is_said_to_need_are_enough(world: World, topics: None) -> None:
+    broker, rights = world.broker, rights_of("scoring")
+    broker.add_user("scorer", PASSWORD)
+    for operation, names in ((READ, rights.reads), (WRITE, rights.writes)):
+        for name in names:
+            broker.allow("scorer", TOPIC, name, operation)
+    broker.allow("scorer", ResourceType.GROUP, rights.group, READ)
+    broker.allow("scorer", ResourceType.TRANSACTIONAL_ID, NAMES, WRITE)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        others = await open_bus(broker.url(PLAIN))
+        await others.publish([Record(DIALOGUE_GENERATED.name, "rights", b"generated")])
+        bus = await open_bus(broker.url(SCRAM), world.scram("scorer"), "scoring")
+        subscription = await bus.subscribe("scoring", [DIALOGUE_GENERATED.name, DIALOGUE_GENERATED.retry("scoring")])
+        (delivery,) = await subscription.fetch(1)
+        names = (DIALOGUE_SCORED.name, DIALOGUE_GENERATED.retry("scoring"), DIALOGUE_GENERATED.dead_letters("scoring"))
+        await subscription.finish(delivery, [Record(name, "rights", b"caused") for name in names])
+        assert await bus.lag("scoring", DIALOGUE_GENERATED.name) <= 1  # the end of a transaction counts
+        await bus.close()
+        await others.close()
+
+
+def test_the_rights_that_commands_are_said_to_need_are_enough(
+    world: World, topics: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, operation = world.broker, ACLOperation
+    for user in ("keeper", "reader"):
+        broker.add_user(user, PASSWORD)
+    alters = (operation.CREATE, operation.ALTER, operation.ALTER_CONFIGS, operation.DESCRIBE_CONFIGS)
+    broker.allow("keeper", TOPIC, "duologue.", *alters)
+    set_bus(monkeypatch, broker.url(SCRAM), world.scram("keeper"))
+    admin = broker.admin()
+    admin.delete_topics([DIALOGUE_SCORED.retry("filtering")])
+    admin.alter_configs([ConfigResource("TOPIC", DIALOGUE_SCORED.name, {"retention.ms": "1000"})])
+    admin.close()
+    applied = duologue("topics", "apply", "--partitions", 2)
+    assert (applied.status, applied.err) == (0, "")
+
+    broker.allow("reader", ResourceType.TRANSACTIONAL_ID, NAMES, WRITE)
+    broker.allow("reader", TOPIC, "duologue.", READ)
+    set_bus(monkeypatch, broker.url(SCRAM), world.scram("reader"))
+    listed = duologue("dlq", "list")
+    assert (listed.status, listed.err) == (0, "")
 
 
 async def test_a_topic_that_a_service_writes_to_must_be_there_when_it_starts(world: World, topics: None) -> None:
