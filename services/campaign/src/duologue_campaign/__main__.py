@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import grpc
-
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED, DIALOGUE_SCORED, TRAINING_COMPLETED
 from duologue.contracts.v1 import (
     campaign_pb2,
@@ -15,7 +13,7 @@ from duologue.contracts.v1 import (
     filtering_pb2_grpc,
     training_pb2_grpc,
 )
-from duologue.runtime import Runtime, load_settings
+from duologue.runtime import Runtime, load_settings, open_channel
 from duologue.store import ArtifactStore, Database, Leader, Outbox, WorkflowStore
 from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
@@ -36,8 +34,8 @@ async def main() -> None:
         await database.migrate(Path(__file__).parent / "migrations")
         outbox = Outbox(OUTBOX, database, runtime.bus)
         workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
-        filtering = await runtime.open(grpc.aio.insecure_channel(settings.filtering.address))
-        training = await runtime.open(grpc.aio.insecure_channel(settings.training.address))
+        filtering = await runtime.open(open_channel(settings.filtering.address, settings.grpc))
+        training = await runtime.open(open_channel(settings.training.address, settings.grpc))
         specs, changes = Specs(), Changes()
         machine = StateMachine(outbox, specs, settings.base_model)
         events = CampaignEvents(database, machine, outbox, changes)

@@ -114,10 +114,54 @@ class KafkaSettings(Section):
 
 
 class GrpcSettings(Section):
-    """Where the service answers questions."""
+    """Where the service answers questions, and how it and those whom it calls know each other.
+
+    The files are read again when they change.
+    """
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(0, ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")
+    health_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port that answers health checks alone, without TLS, as Kubernetes' probes want it; 0: none.",
+    )
+    tls: bool = Field(False, description="Encrypt, answering as well as calling, and check whom we call.")
+    certificate_file: str = Field(
+        "", description="Our certificate with its intermediates, as PEM: shown to callers, and to those whom we call."
+    )
+    key_file: str = Field("", description="Its key, when it lies in another file.")
+    ca_file: str = Field(
+        "",
+        description="Certificate authorities of callers and of those whom we call, as PEM; for the latter gRPC's own "
+        "when empty.",
+    )
+    require_client_certificate: bool = Field(
+        False, description="Whether callers must show a certificate of these authorities."
+    )
+    server_name: str = Field(
+        "",
+        description="Whom the certificate of those whom we call must name, where that is not their address, as behind "
+        "a forwarded port.",
+    )
+    token_file: str = Field(
+        "",
+        description="Tokens, one a line: callers must show one of them, and we show the first. Without TLS they can be "
+        "overheard.",
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> GrpcSettings:
+        if self.key_file and not self.certificate_file:
+            raise ValueError("key_file without certificate_file")
+        if not self.tls and (self.ca_file or self.certificate_file or self.require_client_certificate):
+            raise ValueError("certificate_file, ca_file and require_client_certificate are for tls, which is off")
+        if self.require_client_certificate and not self.ca_file:
+            raise ValueError("require_client_certificate needs ca_file: whose certificates they must be")
+        if self.health_port and self.health_port == self.port:
+            raise ValueError("health_port is port: it needs one of its own")
+        return self
 
 
 class MetricsSettings(Section):

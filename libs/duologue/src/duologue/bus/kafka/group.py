@@ -17,6 +17,7 @@ from duologue.bus.backlog import Backlog
 from duologue.bus.kafka.poller import Batch, Committed, Place, Poller
 from duologue.bus.kafka.progress import Progress, is_finished
 from duologue.bus.kafka.records import delivery_of
+from duologue.bus.kafka.rights import as_missing_right
 from duologue.bus.kafka.transactions import Transactions
 from duologue.bus.record import Delivery, LeaseLost, Record
 from duologue.bus.waiting import set_within
@@ -163,7 +164,7 @@ class KafkaSubscription:
             held.progress.settle(position)
 
     def failed(self, error: Exception) -> None:
-        self._failure = error
+        self._failure = as_missing_right(error)
         self._changed.set()
 
     def _hand_out(self, limit: int) -> list[Delivery]:
