@@ -61,7 +61,7 @@ class ControlPlane:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
         self.events = CampaignEvents(self.database, self.machine, self.outbox, self.changes, self.clock)
         training = training_pb2_grpc.TrainingServiceStub(grpc.aio.insecure_channel(_NOBODY))
-        self.progress = TrainingProgress(training)
+        self.progress = TrainingProgress([training])
         self.rpc = CampaignRpc(
             self.database, self.machine, self.outbox, self.changes, self.workflows, self.progress, self.clock
         )

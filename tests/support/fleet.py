@@ -94,7 +94,7 @@ class Fleet:
         common = {
             "DUOLOGUE_ARTIFACTS__URL": str(folder / "artifacts"),
             "DUOLOGUE_FILTERING__ADDRESS": self.address("filtering"),
-            **({"DUOLOGUE_TRAINING__ADDRESS": self.address("training")} if "training" in copies else {}),
+            **({"DUOLOGUE_TRAINING__ADDRESS": self._each("training")} if "training" in copies else {}),
             **{f"DUOLOGUE_{name}": value for name, value in settings.items()},
         }
         self.copies = [
@@ -118,7 +118,10 @@ class Fleet:
 
     def address(self, service: str) -> str:
         """Of all copies, as gRPC takes it."""
-        return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self._places[service])
+        return "ipv4:" + self._each(service)
+
+    def _each(self, service: str) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self._places[service])
 
     async def __aenter__(self) -> Self:
         for copy in self.copies:

@@ -35,11 +35,13 @@ async def main() -> None:
         outbox = Outbox(OUTBOX, database, runtime.bus)
         workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
         filtering = await runtime.open(open_channel(settings.filtering.address, settings.grpc))
-        training = await runtime.open(open_channel(settings.training.address, settings.grpc))
+        trainings = [
+            await runtime.open(open_channel(address, settings.grpc)) for address in settings.training.addresses
+        ]
         specs, changes = Specs(), Changes()
         machine = StateMachine(outbox, specs, settings.base_model)
         events = CampaignEvents(database, machine, outbox, changes)
-        progress = TrainingProgress(training_pb2_grpc.TrainingServiceStub(training))
+        progress = TrainingProgress([training_pb2_grpc.TrainingServiceStub(channel) for channel in trainings])
         seals = filtering_pb2_grpc.FilteringServiceStub(filtering)
         driver = Driver(database, machine, specs, outbox, changes, seals, progress, settings)
 
