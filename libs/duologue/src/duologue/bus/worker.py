@@ -104,7 +104,7 @@ class Worker:
         self._limit = DeadLetterLimit(dead_letter_share)
         self._tails: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writing = 0
+        self._writing: set[asyncio.Task[None] | None] = set()
         self._failure: asyncio.Future[None] | None = None
         self._in_flight = _IN_FLIGHT.labels(topic.name, group)
         self._seconds = _SECONDS.labels(topic.name, group)
@@ -162,10 +162,10 @@ class Worker:
 
     @property
     def _free(self) -> int:
-        return self._concurrency - (len(self._tasks) - self._writing)
+        return self._concurrency - (len(self._tasks) - len(self._writing))
 
     def _update_room(self) -> None:
-        if self._free > 0 and self._writing < _MOST_WRITING:
+        if self._free > 0 and len(self._writing) < _MOST_WRITING:
             self._room.set()
         else:
             self._room.clear()
@@ -178,6 +178,7 @@ class Worker:
 
         def done(finished: asyncio.Task[None]) -> None:
             self._tasks.discard(finished)
+            self._writing.discard(finished)  # not before: nobody may take the slot for taken again
             self._update_room()
             if self._tails.get(key) is finished:
                 del self._tails[key]
@@ -195,15 +196,13 @@ class Worker:
         started = time.perf_counter()
         with self._in_flight.track_inprogress():
             outcome, outputs = await self._attempt(delivery)
-            self._writing += 1
+            self._writing.add(asyncio.current_task())
             self._update_room()
             try:
                 outcome = await self._finish(subscription, delivery, outcome, outputs)
             except LeaseLost as error:
                 log.warning("lease lost", place=delivery.place, reason=str(error))
                 outcome = "lease_lost"
-            finally:
-                self._writing -= 1
         self._seconds.observe(time.perf_counter() - started)
         _HANDLED.labels(self._topic.name, self._group, outcome).inc()
         self._limit.count(is_dead=outcome == "dead")
