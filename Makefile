@@ -41,6 +41,7 @@ lint: .venv/.ready ## format, lint, types, import walls, protos
 
 bench: setup ## measurements as ratios, into bench/results.json
 	$(BIN)/python bench/roleplay.py
+	PYTHONPATH=. $(BIN)/python bench/pipeline.py
 
 setup: .venv/.ready .venv-ml/.ready
 

@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 # Rows in memory at once while a dataset is written.
 _ROW_GROUP = 500
 _CHECK_SECONDS = 5.0
+# Between two looks at least: each counts all candidates of the rounds that are under way.
+_PAUSE_SECONDS = 0.05
 _RETRY = RetryPolicy(first=_CHECK_SECONDS, longest=600.0)
 _LATE = Decision(False, "late", "came after its round was sealed")
 
@@ -73,6 +75,7 @@ class Sealer:
                 await self._try(dataset_id)
             while await self._database.run(self._tell_late):
                 self._outbox.wake()
+            await asyncio.sleep(_PAUSE_SECONDS)
             await set_within(self._wake, _CHECK_SECONDS)
 
     async def _try(self, dataset_id: str) -> None:

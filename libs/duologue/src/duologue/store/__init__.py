@@ -2,6 +2,7 @@
 
 from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact, check_name, listing_sha256
 from duologue.store.database import Database
+from duologue.store.group_commit import GroupCommit
 from duologue.store.leader import Leader, Term
 from duologue.store.outage import DatabaseUnavailable
 from duologue.store.outbox import Outbox
@@ -12,6 +13,7 @@ __all__ = [
     "ArtifactStore",
     "Database",
     "DatabaseUnavailable",
+    "GroupCommit",
     "Leader",
     "Outbox",
     "StoredArtifact",

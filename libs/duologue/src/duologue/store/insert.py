@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import literal
@@ -15,6 +16,18 @@ def insert_once(session: Session, table: type[DeclarativeBase], **values: Any) -
     Where another transaction has inserted such a row and is not over, this one waits for it. To look first and insert
     then, as one may on SQLite, would fail there.
     """
-    insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).values(**values).on_conflict_do_nothing().returning(literal(1))
+    statement = _insert(session)(table).values(**values).on_conflict_do_nothing().returning(literal(1))
     return session.execute(statement).first() is not None
+
+
+def insert_all_once(session: Session, table: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert those rows that collide with none; the same row may be among them twice.
+
+    Rows of several transactions at once are best in the same order, so that none waits for one that waits for it.
+    """
+    if rows:
+        session.execute(_insert(session)(table).on_conflict_do_nothing(), rows)
+
+
+def _insert(session: Session) -> Any:
+    return postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert

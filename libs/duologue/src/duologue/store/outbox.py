@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import BigInteger, Double, Integer, LargeBinary, MetaData, String, Table, Text, delete, insert, select
 from sqlalchemy import Column as SqlColumn
@@ -52,8 +52,7 @@ class Outbox:
     def add(self, session: Session, records: Sequence[Record]) -> None:
         """Part of the transaction of `session`. Call `wake` once it is committed."""
         if records:
-            rows = [{**asdict(record), "headers": json.dumps(record.headers)} for record in records]
-            session.execute(insert(self._table), rows)
+            session.execute(insert(self._table), [_row_of(record) for record in records])
 
     def wake(self) -> None:
         self._wake.set()
@@ -81,3 +80,13 @@ class Outbox:
         relayed = [row.id for row in rows]
         await self._database.run(lambda session: session.execute(delete(table).where(table.c.id.in_(relayed))))
         return len(rows) == _BATCH
+
+
+def _row_of(record: Record) -> dict[str, Any]:
+    return {
+        "topic": record.topic,
+        "key": record.key,
+        "value": record.value,
+        "headers": json.dumps(record.headers),
+        "not_before": record.not_before,
+    }
