@@ -45,6 +45,8 @@ DIALOGUES = int(os.environ.get("DUOLOGUE_TEST_DIALOGUES", "120"))
 SEED = int(os.environ.get("DUOLOGUE_TEST_SEED", "20261123"))
 PATIENCE_SECONDS = 120.0 + DIALOGUES
 BROKERS = 3
+# Of what a service holds, from the first half of the storm to the second.
+MOST_GROWTH = 1.2
 _NOT_NOW = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
@@ -247,4 +249,10 @@ async def test_whatever_is_killed_stopped_or_cut_off_no_dialogue_is_lost_and_non
         print(f"requested twice: {sum(count > 1 for count in requested.values())}")
         assert generated == requested
         assert scored == requested
+        for service in SERVICES:
+            first, second = fleet.memory(service)
+            print(
+                f"memory of {service}: at most {first / 2**20:.0f} MiB in the first half, {second / 2**20:.0f} after it"
+            )
+            assert second < first * MOST_GROWTH, f"{service} grows"
     print(f"whole: {time.monotonic() - began:.0f} s")
