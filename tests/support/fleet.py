@@ -68,10 +68,14 @@ class Copy:
 
     async def serves(self) -> bool:
         """Whether it says so, asked as an orchestrator would."""
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
+        return await asyncio.to_thread(self._serves)
+
+    def _serves(self) -> bool:
+        """Not by grpc.aio: thousands of channels to processes that die have crashed one of its threads."""
+        with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             try:
-                answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
-            except grpc.aio.AioRpcError:
+                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+            except grpc.RpcError:
                 return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
