@@ -1,6 +1,7 @@
 # Duologue. `make help` lists what there is. Everything is set up on the first use, into .venv and .venv-ml.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 MODELS ?= tiny
+SEED ?= 20261123
 SPEC ?= examples/campaigns/quickstart.yaml
 
 BIN := .venv/bin
@@ -9,10 +10,10 @@ SLIM := libs/duologue services/campaign services/roleplay services/scoring servi
 ML := libs/duologue services/training
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test lint bench docs protos lock clean
+.PHONY: help setup run up down test test-faults lint bench docs protos lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: setup ## the whole loop on this machine: services up, a campaign run and watched
 	@MODELS=$(MODELS) $(BIN)/duologue up --models $(MODELS)
@@ -27,6 +28,9 @@ down: ## stop them
 test: setup ## all tests, fast ones first
 	$(BIN)/pytest
 
+test-faults: setup ## 2,000 dialogues (10,000 with FULL=1) in a storm of faults; SEED=n for another one
+	DUOLOGUE_TEST_DIALOGUES=$(if $(FULL),10000,2000) DUOLOGUE_TEST_SEED=$(SEED) $(BIN)/pytest -s --show-capture=no tests/faults/test_storm.py
+
 lint: .venv/.ready ## format, lint, types, import walls, protos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -37,6 +41,7 @@ lint: .venv/.ready ## format, lint, types, import walls, protos
 
 bench: setup ## measurements as ratios, into bench/results.json
 	$(BIN)/python bench/roleplay.py
+	PYTHONPATH=. $(BIN)/python bench/pipeline.py
 
 setup: .venv/.ready .venv-ml/.ready
 

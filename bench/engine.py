@@ -106,6 +106,18 @@ async def opened(
         yield Engine(bus, play, workflows.put(scenario.workflow()))
 
 
+async def generated(url: str, folder: Path) -> events_pb2.DialogueGenerated:
+    """A dialogue as it goes to scoring; its workflow lies in the folder's artifacts."""
+    async with opened(url, folder) as engine:
+        await engine.run(1, 1)
+    bus = await open_bus(f"sqlite:///{folder}/bus.db")
+    try:
+        (delivery,) = [delivery async for delivery in bus.read(DIALOGUE_GENERATED.name)]
+    finally:
+        await bus.close()
+    return decode(events_pb2.DialogueGenerated, delivery.record)
+
+
 async def chat_bodies(url: str, folder: Path) -> list[bytes]:
     """What the engine sends for the utterances of one dialogue, in order."""
     bodies: list[bytes] = []

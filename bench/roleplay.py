@@ -10,40 +10,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import engine
+import results
 from engine import Played
 from raw_loop import RawLoop
-from rich.console import Console
-from rich.table import Table
+from results import Row
 from stub_process import StubProcess, stub
-
-RESULTS = Path(__file__).with_name("results.json")
 
 _MEMORY_DIALOGUES = 1000
 _MEMORY_LATENCY_MS = 200
 # The example wordings of examples/workflows, each guessed from the others, are guessed right three times out of four.
 _WRONG_GUESS_EVERY = 4
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure. `ratio` is the value over the baseline, which is the bare loop's in the same run."""
-
-    name: str
-    value: float
-    unit: str
-    baseline: float | None = None
-    ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -152,22 +137,11 @@ def run(dialogues: int, repeats: int) -> list[Row]:
     return rows
 
 
-def print_table(rows: list[Row]) -> None:
-    table = Table(title=f"Role-play engine, {os.cpu_count()} cores; baseline: a bare aiohttp loop, same run")
-    table.add_column("name", no_wrap=True)
-    for heading in ("value", "unit", "baseline", "ratio"):
-        table.add_column(heading, justify="left" if heading == "unit" else "right")
-    for row in rows:
-        figures = ("" if figure is None else f"{figure:g}" for figure in (row.baseline, row.ratio))
-        table.add_row(row.name, f"{row.value:g}", row.unit, *figures)
-    Console().print(table)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure the role-play engine; writes bench/results.json.")
     parser.add_argument("--dialogues", type=int, default=256, help="dialogues of a measurement at concurrency 64")
     parser.add_argument("--repeats", type=int, default=3, help="how often everything is measured, taking turns")
     options = parser.parse_args()
-    results = run(options.dialogues, options.repeats)
-    RESULTS.write_text(json.dumps([asdict(row) for row in results], indent=2) + "\n")
-    print_table(results)
+    measured_rows = run(options.dialogues, options.repeats)
+    results.keep("roleplay", measured_rows)
+    results.show("Role-play engine; baseline: a bare aiohttp loop", measured_rows)

@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToJson
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from duologue.bus.kafka.rights import NAMES, rights_of
 from duologue.contracts.topics import TOPICS
 from duologue.core.campaign import CampaignSpec
 from duologue_campaign.settings import Settings as CampaignSettings
@@ -37,8 +38,8 @@ what holds, secrets hidden. A setting that is wrong, or not known, ends the serv
 
 On one machine `duologue up` writes the files; see `.duologue/config`. The command itself knows `DUOLOGUE_HOME` (the
 folder of local state), `DUOLOGUE_PORT_BASE` (where `duologue up` counts ports from), `DUOLOGUE_ADDRESS` (the campaign
-service), the settings of `bus` and `kafka`, `DUOLOGUE_ARTIFACTS__URL` and `DUOLOGUE_ML_PYTHON` (the interpreter with
-torch).
+service), the settings of `bus`, `kafka` and `grpc`, `DUOLOGUE_ARTIFACTS__URL` and `DUOLOGUE_ML_PYTHON` (the interpreter
+with torch).
 """
 _CAMPAIGN = """# The campaign file
 
@@ -84,7 +85,23 @@ def topics_page() -> str:
             MessageToJson(topic.example, preserving_proto_field_name=True, sort_keys=True),  # maps have no order
             "```\n",
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_rights(), ""])
+
+
+def _rights() -> Iterator[str]:
+    """What a Kafka with an authorizer must let each service do."""
+    yield f"""## Rights on Kafka
+
+Where the cluster has an authorizer: Write on transactional ids that begin with `{NAMES}`, and on topics and consumer
+groups as follows. `duologue topics check --service NAME` compares.
+"""
+    yield "| service | Read on topics | Write on topics | Read on groups |"
+    yield "|---|---|---|---|"
+    for service in SERVICES:
+        rights = rights_of(service)
+        columns = (rights.reads, rights.writes, rights.groups)
+        cells = [", ".join(f"`{name}`" for name in sorted(names)) for names in columns]
+        yield f"| {service} | {' | '.join(cells)} |"
 
 
 def cli_page() -> str:

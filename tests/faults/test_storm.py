@@ -22,6 +22,7 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy import make_url
 
 from duologue.bus import Bus, open_bus
 from duologue.bus.dead_letters import dead_letters
@@ -34,15 +35,18 @@ from duologue.core.dialogue import Split, dialogue_id
 from tests.support.brokers.cluster import KafkaCluster
 from tests.support.control_plane import create_request
 from tests.support.eventually import eventually
-from tests.support.fleet import Fleet, instant_models
+from tests.support.fleet import SERVICES, Fleet, instant_models
+from tests.support.postgres import PostgresServer, new_schema
 from tests.support.proxy import Line
 from tests.support.requirements import ROOT, require_ml
-from tests.support.storm import Storm, faults_of_broker
+from tests.support.storm import Storm, faults_of_broker, faults_of_database
 
 DIALOGUES = int(os.environ.get("DUOLOGUE_TEST_DIALOGUES", "120"))
 SEED = int(os.environ.get("DUOLOGUE_TEST_SEED", "20261123"))
 PATIENCE_SECONDS = 120.0 + DIALOGUES
 BROKERS = 3
+# Of what a service holds, from the first half of the storm to the second.
+MOST_GROWTH = 1.2
 _NOT_NOW = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
@@ -167,6 +171,10 @@ async def struck_by(storm: Storm) -> AsyncIterator[None]:
             await task
 
 
+def through(line: Line, database: str) -> str:
+    return make_url(database).set(port=line.port).render_as_string(hide_password=False)
+
+
 async def nothing_is_left(bus: Bus) -> bool:
     lags = [
         await bus.lag(topic.consumer_group(group), name)
@@ -206,9 +214,12 @@ async def test_whatever_is_killed_stopped_or_cut_off_no_dialogue_is_lost_and_non
             "BASE_MODEL": str(await asyncio.to_thread(base_model, tmp_path / "model")),
             **models_at(stack.enter_context(instant_models(folder / "artifacts"))),
         }
-        databases = {name: f"sqlite:///{folder}/{name}.db" for name in ("campaign", "filtering")}
-        copies = {"campaign": 1, "roleplay": 2, "scoring": 2, "filtering": 1, "training": 2}
-        fleet = await stack.enter_async_context(Fleet(folder, copies, settings, databases))
+        line = await stack.enter_async_context(Line())
+        server = await asyncio.to_thread(PostgresServer.start)
+        stack.callback(server.close)
+        line.target = server.port
+        databases = {name: through(line, new_schema(server.url)) for name in ("campaign", "filtering")}
+        fleet = await stack.enter_async_context(Fleet(folder, dict.fromkeys(SERVICES, 2), settings, databases))
         control = await stack.enter_async_context(control_of(fleet))
         brokers = [
             fault
@@ -217,7 +228,8 @@ async def test_whatever_is_killed_stopped_or_cut_off_no_dialogue_is_lost_and_non
         ]
         began = time.monotonic()
         campaign_id = await control.create(order())
-        storm = Storm(fleet, {"brokers": brokers}, draw)
+        parts = {"brokers": brokers, "database": faults_of_database(server, line, draw)}
+        storm = Storm(fleet, parts, draw)
         async with struck_by(storm):
             campaign = await control.until(campaign_id, is_over, "the campaign ends")
         print(f"storm: {time.monotonic() - began:.0f} s, {sum(storm.counts.values())} faults", flush=True)
@@ -237,4 +249,10 @@ async def test_whatever_is_killed_stopped_or_cut_off_no_dialogue_is_lost_and_non
         print(f"requested twice: {sum(count > 1 for count in requested.values())}")
         assert generated == requested
         assert scored == requested
+        for service in SERVICES:
+            first, second = fleet.memory(service)
+            print(
+                f"memory of {service}: at most {first / 2**20:.0f} MiB in the first half, {second / 2**20:.0f} after it"
+            )
+            assert second < first * MOST_GROWTH, f"{service} grows"
     print(f"whole: {time.monotonic() - began:.0f} s")

@@ -1,4 +1,4 @@
-"""Ten thousand mutated messages on every topic that the campaign service reads, and campaigns that go on after them."""
+"""Mutated messages on every topic that the campaign service reads, and campaigns that go on after them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Ten thousand mutated messages on every topic: each is worked with, or is a dead letter that says why; nobody dies.
+"""Mutated messages on every topic: each is worked with, or is a dead letter that says why; nobody dies.
 
-The campaign service's topics are in test_mutated_facts.py. DUOLOGUE_TEST_SEED makes it other messages.
+The campaign service's topics are in test_mutated_facts.py. `make test-faults` has ten thousand for every topic.
+DUOLOGUE_TEST_MESSAGES says how many, DUOLOGUE_TEST_SEED makes it other ones.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.dialogue import Split, dialogue_id
 from duologue.models import ChatModel, DecisionModel, ModelServer
 from duologue.models.fingerprint import Fingerprint, Probe
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
+from duologue.store import ArtifactStore, Database, Outbox, Term, WorkflowStore
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.tables import OUTBOX, SealRow
 from duologue_filtering.worker import CollectCandidate
@@ -151,7 +152,7 @@ async def test_dialogues_to_filter_and_what_was_taken_of_them_can_be_sealed(
     tmp_path: Path, bus: EmbeddedBus, artifacts: ArtifactStore, workflows: WorkflowStore
 ) -> None:
     database = Database(f"sqlite:///{tmp_path / 'filtering.db'}")
-    database.migrate(Path(duologue_filtering.__file__).parent / "migrations")
+    await database.migrate(Path(duologue_filtering.__file__).parent / "migrations")
     outbox = Outbox(OUTBOX, database, bus)
     sealer = Sealer(database, outbox, artifacts, workflows)
     consumer = Consumer(DIALOGUE_SCORED, "filtering", CollectCandidate(database, sealer).handle)
@@ -163,7 +164,7 @@ async def test_dialogues_to_filter_and_what_was_taken_of_them_can_be_sealed(
         dataset_id="desk-r1", campaign_id=CAMPAIGN_ID, round=1, candidates=1, filters="[]", seed=3, sealed=False
     )
     await database.run(lambda session: session.add(order))
-    tasks = [asyncio.create_task(sealer.run()), asyncio.create_task(outbox.relay())]
+    tasks = [asyncio.create_task(sealer.run(Term())), asyncio.create_task(outbox.relay(Term()))]
     (told,) = await eventually(lambda: everything_on(bus, DATASET_SEALED.name), "the dataset is sealed")
     for task in tasks:
         task.cancel()

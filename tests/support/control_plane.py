@@ -61,7 +61,7 @@ class ControlPlane:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
         self.events = CampaignEvents(self.database, self.machine, self.outbox, self.changes, self.clock)
         training = training_pb2_grpc.TrainingServiceStub(grpc.aio.insecure_channel(_NOBODY))
-        self.progress = TrainingProgress(training)
+        self.progress = TrainingProgress([training])
         self.rpc = CampaignRpc(
             self.database, self.machine, self.outbox, self.changes, self.workflows, self.progress, self.clock
         )
@@ -113,10 +113,10 @@ def create_request(request_id: str = "", **changes: Any) -> pb.CreateCampaignReq
 
 
 @asynccontextmanager
-async def control_plane(folder: Path) -> AsyncIterator[ControlPlane]:
-    """On a database file, brought up by the migrations."""
-    database = Database(f"sqlite:///{folder / 'campaign.db'}")
-    database.migrate(Path(duologue_campaign.__file__).parent / "migrations")
+async def control_plane(folder: Path, url: str = "") -> AsyncIterator[ControlPlane]:
+    """On a database, by default a file in the folder, brought up by the migrations."""
+    database = Database(url or f"sqlite:///{folder / 'campaign.db'}")
+    await database.migrate(Path(duologue_campaign.__file__).parent / "migrations")
     bus = await EmbeddedBus.open(folder / "bus.db")
     workflows = WorkflowStore(ArtifactStore(str(folder / "artifacts")))
     yield ControlPlane(database, bus, Outbox(OUTBOX, database, bus), workflows, Clock())

@@ -32,7 +32,10 @@ _STOP_SECONDS = 60.0
 
 @dataclass
 class Copy:
-    """One process of a service, over all its starts. `ends`: the exit statuses that nobody asked for."""
+    """One process of a service, over all its starts.
+
+    `ends`: the exit statuses that nobody asked for. `held`: how many bytes it held, whenever it was looked at.
+    """
 
     service: str
     number: int
@@ -42,6 +45,7 @@ class Copy:
     process: subprocess.Popen[bytes] | None = None
     killed: bool = False
     ends: list[int] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -71,13 +75,13 @@ class Copy:
                 return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    @property
-    def memory(self) -> int:
-        """Bytes that it holds; 0 when it is not there."""
+    def look(self) -> None:
+        """At what it holds; nothing while it is not there."""
+        memory = 0
         with contextlib.suppress(psutil.Error):
             if self.process is not None and self.process.poll() is None:
-                return int(psutil.Process(self.process.pid).memory_info().rss)
-        return 0
+                memory = psutil.Process(self.process.pid).memory_info().rss
+        self.held.append(memory)
 
 
 class Fleet:
@@ -94,7 +98,7 @@ class Fleet:
         common = {
             "DUOLOGUE_ARTIFACTS__URL": str(folder / "artifacts"),
             "DUOLOGUE_FILTERING__ADDRESS": self.address("filtering"),
-            **({"DUOLOGUE_TRAINING__ADDRESS": self.address("training")} if "training" in copies else {}),
+            **({"DUOLOGUE_TRAINING__ADDRESS": self._each("training")} if "training" in copies else {}),
             **{f"DUOLOGUE_{name}": value for name, value in settings.items()},
         }
         self.copies = [
@@ -116,9 +120,18 @@ class Fleet:
         ]
         self._keeping: asyncio.Task[None] | None = None
 
+    def memory(self, service: str) -> tuple[int, int]:
+        """The most bytes that a copy of the service held in the first half of the time, and in the second."""
+        half = len(self.copies[0].held) // 2
+        held = [copy.held for copy in self.copies if copy.service == service]
+        return max(max(one[:half]) for one in held), max(max(one[half:]) for one in held)
+
     def address(self, service: str) -> str:
         """Of all copies, as gRPC takes it."""
-        return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self._places[service])
+        return "ipv4:" + self._each(service)
+
+    def _each(self, service: str) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self._places[service])
 
     async def __aenter__(self) -> Self:
         for copy in self.copies:
@@ -153,6 +166,7 @@ class Fleet:
                     if not copy.killed:
                         copy.ends.append(status)
                     copy.start()
+                copy.look()
             await asyncio.sleep(_LOOK_SECONDS)
 
 

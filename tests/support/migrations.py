@@ -9,19 +9,23 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine, inspect
+from sqlalchemy import MetaData, NullPool, create_engine, inspect
 
 
 class Migrations:
-    """The migrations of a folder on a database of their own."""
+    """The migrations of a folder on an empty database."""
 
-    def __init__(self, folder: Path, database: Path) -> None:
-        self._engine = create_engine(f"sqlite:///{database}")
+    def __init__(self, folder: Path, url: str) -> None:
+        self._engine = create_engine(url, poolclass=NullPool)
         self._config = Config()
         self._config.set_main_option("script_location", str(folder))
 
     def upgrade(self, revision: str = "head") -> None:
         self._run(lambda: command.upgrade(self._config, revision))
+
+    def binary(self, text: str) -> str:
+        """Bytes as this database's SQL writes them."""
+        return f"x'{text}'" if self._engine.dialect.name == "sqlite" else f"'\\x{text}'::bytea"
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         with self._engine.begin() as connection:

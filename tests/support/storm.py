@@ -17,6 +17,7 @@ from kafka.errors import KafkaError
 from tests.support.brokers.cluster import Broker, KafkaCluster
 from tests.support.eventually import eventually
 from tests.support.fleet import Copy, Fleet
+from tests.support.postgres import PostgresServer
 from tests.support.proxy import Line
 
 _BETWEEN_SECONDS = (1.0, 4.0)
@@ -66,6 +67,24 @@ def faults_of_broker(cluster: KafkaCluster, broker: Broker, line: Line, draw: ra
         Fault(f"kill broker-{broker.node}", lambda: cluster.signal(broker, signal.SIGKILL), start),
         Fault(f"pause broker-{broker.node}", lambda: cluster.signal(broker, signal.SIGSTOP), go_on),
         Fault(f"cut broker-{broker.node}", line.cut, mend),
+    ]
+
+
+def faults_of_database(server: PostgresServer, line: Line, draw: random.Random) -> list[Fault]:
+    async def start() -> None:
+        server.run()
+        await asyncio.to_thread(server.wait)
+
+    async def go_on() -> None:
+        server.resume()
+
+    async def mend() -> None:
+        line.mend(broken=draw.random() < 0.5)
+
+    return [
+        Fault("kill database", server.kill, start),
+        Fault("pause database", server.pause, go_on),
+        Fault("cut database", line.cut, mend),
     ]
 
 

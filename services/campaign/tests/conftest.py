@@ -14,8 +14,8 @@ from tests.support.grpc_server import serving
 
 
 @pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    async with control_plane(tmp_path) as plane:
+async def plane(tmp_path: Path, database_url: str) -> AsyncIterator[ControlPlane]:
+    async with control_plane(tmp_path, database_url) as plane:
         yield plane
 
 

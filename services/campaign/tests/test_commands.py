@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-
 import pytest
-from sqlalchemy import event
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import ORMExecuteState, Session
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import events_pb2
@@ -23,21 +18,6 @@ RUNNING, PAUSED, COMPLETED, CANCELLED = (
     pb.CAMPAIGN_STATE_CANCELLED,
 )
 PHASES = [pb.ROUND_PHASE_GENERATING, pb.ROUND_PHASE_SEALING, pb.ROUND_PHASE_TRAINING, pb.ROUND_PHASE_EVALUATING]
-
-
-@pytest.fixture
-def locks() -> Iterator[list[str]]:
-    """The locking queries that are run, as PostgreSQL has them: SQLite locks the whole file instead."""
-    found: list[str] = []
-
-    def note(state: ORMExecuteState) -> None:
-        statement = str(state.statement.compile(dialect=postgresql.dialect()))
-        if statement.endswith("FOR UPDATE"):
-            found.append(statement)
-
-    event.listen(Session, "do_orm_execute", note)
-    yield found
-    event.remove(Session, "do_orm_execute", note)
 
 
 async def pause(plane: ControlPlane, campaign_id: str) -> pb.Campaign:
@@ -145,24 +125,3 @@ async def test_what_is_over_stays_over(plane: ControlPlane) -> None:
     for command in (pause, resume):
         with pytest.raises(NotPossible, match="is cancelled"):
             await command(plane, cancelled)
-
-
-@pytest.mark.parametrize("command", [pause, resume, cancel])
-async def test_a_command_locks_the_campaign_that_it_changes(
-    plane: ControlPlane, locks: list[str], command: Callable[[ControlPlane, str], Awaitable[pb.Campaign]]
-) -> None:
-    campaign_id = await plane.create()
-    locks.clear()
-    await command(plane, campaign_id)
-    (statement,) = locks
-    assert "FROM campaign" in statement
-
-
-async def test_promoting_and_rolling_back_lock_the_agent_s_releases(plane: ControlPlane, locks: list[str]) -> None:
-    campaign_id = await plane.create(dialogues=2)
-    await World(plane, campaign_id).run(lambda campaign: campaign.history[-1].phase == pb.ROUND_PHASE_EVALUATING)
-    locks.clear()
-    await plane.rpc.PromoteAdapter(pb.PromoteAdapterRequest(adapter="desk-r1"), None)
-    await plane.rpc.RollbackAdapter(pb.RollbackAdapterRequest(agent="desk"), None)
-    assert len(locks) == 2
-    assert all("FROM campaign" in statement for statement in locks)

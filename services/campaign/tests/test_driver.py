@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import events_pb2, filtering_pb2_grpc, training_pb2, training_pb2_grpc
+from duologue.store import Term
 from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.tables import CampaignRow
 from tests.support.campaign_world import World
@@ -24,7 +25,7 @@ from tests.support.grpc_server import serving
 
 @contextlib.asynccontextmanager
 async def driving(plane: ControlPlane, stub: Any = None, **settings: Any) -> AsyncIterator[None]:
-    task = asyncio.create_task(plane.driver(stub, **settings).run())
+    task = asyncio.create_task(plane.driver(stub, **settings).run(Term()))
     try:
         yield
     finally:
@@ -167,13 +168,14 @@ async def test_a_training_that_neither_gets_on_nor_ends_pauses_the_campaign_and_
     assert (await world.run()).state == pb.CAMPAIGN_STATE_COMPLETED
 
 
-async def test_a_training_that_gets_on_does_not_stand_still(plane: ControlPlane) -> None:
+async def test_a_training_that_gets_on_in_any_copy_does_not_stand_still(plane: ControlPlane) -> None:
     training = StepwiseTraining()
     register = training_pb2_grpc.add_TrainingServiceServicer_to_server
     campaign_id = await plane.create(dialogues=1)
     await World(plane, campaign_id).run(lambda campaign: campaign.history[-1].phase == pb.ROUND_PHASE_TRAINING)
     async with serving(register, training) as address, grpc.aio.insecure_channel(address) as channel:
-        plane.progress = TrainingProgress(training_pb2_grpc.TrainingServiceStub(channel))
+        silent = grpc.aio.insecure_channel("127.0.0.1:9")
+        plane.progress = TrainingProgress([training_pb2_grpc.TrainingServiceStub(one) for one in (silent, channel)])
         driver = plane.driver(reissue_seconds=600, reissues=0)
         for _ in range(3):
             training.step += 1

@@ -11,12 +11,12 @@ from tests.support.migrations import Migrations
 FOLDER = Path(duologue_campaign.__file__).parent / "migrations"
 
 
-def test_migrations_up_and_down_equal_the_declared_tables(tmp_path: Path) -> None:
-    Migrations(FOLDER, tmp_path / "campaign.db").check_up_and_down(Base.metadata)
+def test_migrations_up_and_down_equal_the_declared_tables(database_url: str) -> None:
+    Migrations(FOLDER, database_url).check_up_and_down(Base.metadata)
 
 
-def test_what_was_there_before_dialogues_could_be_lost_is_kept(tmp_path: Path) -> None:
-    migrations = Migrations(FOLDER, tmp_path / "campaign.db")
+def test_what_was_there_before_dialogues_could_be_lost_is_kept(database_url: str) -> None:
+    migrations = Migrations(FOLDER, database_url)
     migrations.upgrade("0001")
     migrations.execute(
         "INSERT INTO campaign VALUES ('c', 'desk', 'r', 'running', '', 'v', '{}', '{}', '', 0, 0, 0, 1, NULL)"
@@ -25,13 +25,14 @@ def test_what_was_there_before_dialogues_could_be_lost_is_kept(tmp_path: Path) -
         "INSERT INTO round VALUES "
         "('c', 1, 'evaluating', 1, 1, 2, 2, 1, 0, 1, 1, 0, '{}', '{}', '{}', NULL, 'd', 'a', 'so far')"
     )
-    migrations.execute(
-        "INSERT INTO dialogue VALUES "
-        "('t', 'c', 1, 'training', 0, '{}', 'pending', '', x'00', 1), "
-        "('e', 'c', 1, 'evaluation', 0, '{}', 'pending', '', x'00', 1)"
-    )
+    for dialogue in ("'t', 'c', 1, 'training'", "'e', 'c', 1, 'evaluation'"):
+        payload = migrations.binary("00")
+        migrations.execute(f"INSERT INTO dialogue VALUES ({dialogue}, 0, '{{}}', 'pending', '', {payload}, 1)")  # noqa: S608
     migrations.upgrade()
     decisions = migrations.execute("SELECT id, decision FROM dialogue ORDER BY id")
     assert decisions == [("e", "evaluation"), ("t", "pending")]
-    assert migrations.execute("SELECT outcome, lost, standstills, note FROM round") == [("so far", "[]", 0, "")]
+    assert migrations.execute("SELECT outcome, lost, standstills, note FROM round") in (
+        [("so far", "[]", 0, "")],
+        [("so far", [], 0, "")],
+    )
     migrations.downgrade()

@@ -20,7 +20,7 @@ from duologue.bus import Record
 from duologue.bus.embedded import EmbeddedBus
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
+from duologue.store import ArtifactStore, Database, Outbox, Term, WorkflowStore
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.tables import OUTBOX, CandidateRow, SealRow
 from duologue_filtering.worker import CollectCandidate
@@ -56,7 +56,7 @@ class House:
     @contextlib.asynccontextmanager
     async def sealing(self) -> AsyncIterator[asyncio.Task[None]]:
         """The sealer and the relay at work, for the time of the block."""
-        tasks = [asyncio.create_task(self.sealer.run()), asyncio.create_task(self.outbox.relay())]
+        tasks = [asyncio.create_task(work(Term())) for work in (self.sealer.run, self.outbox.relay)]
         yield tasks[0]
         for task in tasks:
             task.cancel()
@@ -103,9 +103,9 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    database = Database(f"sqlite:///{tmp_path / 'filtering.db'}")
-    database.migrate(Path(duologue_filtering.__file__).parent / "migrations")
+async def house(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    database = Database(database_url)
+    await database.migrate(Path(duologue_filtering.__file__).parent / "migrations")
     bus = await EmbeddedBus.open(tmp_path / "bus.db")
     artifacts = ArtifactStore(str(tmp_path / "artifacts"))
     workflows = WorkflowStore(artifacts)

@@ -11,19 +11,22 @@ from tests.support.migrations import Migrations
 FOLDER = Path(duologue_filtering.__file__).parent / "migrations"
 
 
-def test_migrations_up_and_down_equal_the_declared_tables(tmp_path: Path) -> None:
-    Migrations(FOLDER, tmp_path / "filtering.db").check_up_and_down(Base.metadata)
+def test_migrations_up_and_down_equal_the_declared_tables(database_url: str) -> None:
+    Migrations(FOLDER, database_url).check_up_and_down(Base.metadata)
 
 
-def test_what_was_sealed_before_datasets_were_noted_stays_sealed_and_what_was_late_is_told_of(tmp_path: Path) -> None:
-    migrations = Migrations(FOLDER, tmp_path / "filtering.db")
+def test_what_was_sealed_before_datasets_were_noted_stays_sealed_and_what_was_late_is_told_of(
+    database_url: str,
+) -> None:
+    migrations = Migrations(FOLDER, database_url)
     migrations.upgrade("0001")
     for seal in ("'desk-r1', 'desk', 1, 1, '[]', 3, true", "'desk-r2', 'desk', 2, 9, '[]', 3, false"):
         migrations.execute(f"INSERT INTO seal VALUES ({seal})")  # noqa: S608
+    payload = migrations.binary("00")
     for candidate in (
         "'sealed', 'desk', 1, '{}', NULL",
-        "'late', 'desk', 1, '{}', x'00'",
-        "'open', 'desk', 2, '{}', x'00'",
+        f"'late', 'desk', 1, '{{}}', {payload}",
+        f"'open', 'desk', 2, '{{}}', {payload}",
     ):
         migrations.execute(f"INSERT INTO candidate VALUES ({candidate})")  # noqa: S608
     migrations.upgrade()

@@ -23,6 +23,7 @@ VERSION = "4.3.0"
 _POM = Path(__file__).with_name("pom.xml")
 _JARS = ROOT / ".cache" / f"kafka-{VERSION}"
 _START_SECONDS = 90.0
+_INSIDE, _CONTROLLER = "INSIDE", "CONTROLLER"
 _JVM = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -58,6 +59,8 @@ class Broker:
     port: int
     front: int
     folder: Path
+    # Of the listeners beside the plain one, by name.
+    ports: Mapping[str, int]
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,27 +74,39 @@ class KafkaCluster:
 
     brokers: list[Broker]
     settings: Mapping[str, str] = field(default_factory=dict)
+    jvm: Sequence[str] = ()
 
     @classmethod
     def start(
-        cls, folder: Path, count: int = 1, settings: Mapping[str, str] | None = None, fronts: Sequence[Line] = ()
+        cls,
+        folder: Path,
+        count: int = 1,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
+        jvm: Sequence[str] = (),
+        fronts: Sequence[Line] = (),
     ) -> KafkaCluster:
-        """`settings` are added to each broker's, or replace them. Clients are sent to `fronts`, if there are any."""
-        free = free_ports(3 * count)
-        ports, controllers, inside = free[0::3], free[1::3], free[2::3]
-        brokers = [
-            Broker(node, ports[node], fronts[node].port if fronts else ports[node], folder / f"broker-{node}")
-            for node in range(count)
-        ]
+        """`settings` are added to each broker's, or replace them.
+
+        `listeners`: beside the plain one, by name: their security protocols. `jvm`: options of the broker's. Clients of
+        the plain one are sent to `fronts`, if there are any.
+        """
+        listeners = listeners or {}
+        free = iter(free_ports((3 + len(listeners)) * count))
+        brokers = []
+        for node in range(count):
+            port = next(free)
+            front = fronts[node].port if fronts else port
+            ports = {name: next(free) for name in (*listeners, _INSIDE, _CONTROLLER)}
+            brokers.append(Broker(node, port, front, folder / f"broker-{node}", ports))
         for broker, line in zip(brokers, fronts, strict=False):
             line.target = broker.port
-        voters = ",".join(f"{node}@127.0.0.1:{controllers[node]}" for node in range(count))
-        cluster = cls(brokers, settings or {})
+        voters = ",".join(f"{broker.node}@127.0.0.1:{broker.ports[_CONTROLLER]}" for broker in brokers)
+        cluster = cls(brokers, settings or {}, jvm)
         identity = uuid.uuid4().hex[:22]
         for broker in brokers:
             broker.folder.mkdir(parents=True)
-            own = _listeners(broker, controllers[broker.node], inside[broker.node])
-            lines = {**own, **_settings(broker, voters, count), **cluster.settings}
+            lines = {**_listeners(broker, listeners), **_settings(broker, voters, count), **cluster.settings}
             file = broker.folder / "server.properties"
             file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
             _java("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(file))
@@ -104,8 +119,19 @@ class KafkaCluster:
     def bootstrap(self) -> str:
         return ",".join(f"127.0.0.1:{broker.front}" for broker in self.brokers)
 
+    def bootstrap_of(self, listener: str) -> str:
+        return ",".join(f"127.0.0.1:{broker.ports[listener]}" for broker in self.brokers)
+
     def run(self, broker: Broker) -> None:
-        command = ["java", *_JVM, "-cp", f"{jars()}/*", "kafka.Kafka", str(broker.folder / "server.properties")]
+        command = [
+            "java",
+            *_JVM,
+            *self.jvm,
+            "-cp",
+            f"{jars()}/*",
+            "kafka.Kafka",
+            str(broker.folder / "server.properties"),
+        ]
         with broker.log.open("ab") as log:
             broker.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
@@ -145,15 +171,19 @@ class KafkaCluster:
                 broker.process.wait()
 
 
-def _listeners(broker: Broker, controller: int, inside: int) -> dict[str, str]:
-    """Clients, controllers and brokers each on a port of their own."""
+def _listeners(broker: Broker, others: Mapping[str, str]) -> dict[str, str]:
+    """Clients, brokers and controllers each on a port of their own."""
+    protocols = {"PLAINTEXT": "PLAINTEXT", **others, _INSIDE: "PLAINTEXT", _CONTROLLER: "PLAINTEXT"}
+    ports = {"PLAINTEXT": broker.port, **broker.ports}
+    told = {**ports, "PLAINTEXT": broker.front}
     return {
-        "listeners": f"PLAINTEXT://127.0.0.1:{broker.port},INSIDE://127.0.0.1:{inside},"
-        f"CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.front},INSIDE://127.0.0.1:{inside}",
-        "inter.broker.listener.name": "INSIDE",
-        "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT",
+        "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items()),
+        "advertised.listeners": ",".join(
+            f"{name}://127.0.0.1:{port}" for name, port in told.items() if name != _CONTROLLER
+        ),
+        "inter.broker.listener.name": _INSIDE,
+        "controller.listener.names": _CONTROLLER,
+        "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
     }
 
 

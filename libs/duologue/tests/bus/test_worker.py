@@ -266,3 +266,31 @@ async def test_a_bus_that_cannot_be_read_stops_the_worker(bus: EmbeddedBus) -> N
 
     with pytest.raises(OSError, match="disk I/O error"):
         await run(OverBus(bus, DeafSubscription), handle, asyncio.Event())
+
+
+class PromptSubscription(OverSubscription):
+    """Writes without a moment's wait, in the event loop's sense; afterwards for real."""
+
+    async def fetch(self, limit: int) -> Sequence[Delivery]:
+        assert limit > 0, "who asks for nothing waits for ever"
+        return await super().fetch(limit)
+
+    async def finish(self, delivery: Delivery, outputs: Sequence[Record] = ()) -> None:
+        self.finishing = asyncio.create_task(self.real.finish(delivery, outputs))
+
+    async def close(self) -> None:
+        await self.finishing
+        await super().close()
+
+
+async def test_a_worker_whose_only_slot_is_free_for_a_moment_fetches_when_it_is(bus: EmbeddedBus) -> None:
+    await bus.publish(requests(20))
+    handled = asyncio.Semaphore(0)
+
+    async def handle(record: Record) -> list[Record]:
+        handled.release()
+        return echo(record)
+
+    async with working(OverBus(bus, PromptSubscription), handle, concurrency=1):
+        for _ in range(20):
+            await handled.acquire()

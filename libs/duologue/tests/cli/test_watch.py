@@ -18,6 +18,9 @@ class Unavailable(grpc.RpcError):
     def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.UNAVAILABLE
 
+    def details(self) -> str:
+        return "failed to connect to all addresses; last error: ... Connection refused"
+
 
 class ScriptedCampaigns:
     """An imitation of the campaign service: each watching hears the next messages; None breaks it off."""

@@ -67,6 +67,9 @@ def test_settings_are_printed_with_secrets_hidden(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DUOLOGUE_MODEL__API_KEY", "s3cret-key")
+    monkeypatch.setenv("DUOLOGUE_KAFKA__MECHANISM", "SCRAM-SHA-512")
+    monkeypatch.setenv("DUOLOGUE_KAFKA__USERNAME", "duologue")
+    monkeypatch.setenv("DUOLOGUE_KAFKA__PASSWORD", "s3cret-password")
     monkeypatch.setenv("DUOLOGUE_DATABASE__URL", "postgresql+psycopg://duologue:s3cr:et@db.example:5432/duologue")
     monkeypatch.setenv("DUOLOGUE_GRPC__PORT", "6001")
     with pytest.raises(SystemExit) as caught:
@@ -75,9 +78,9 @@ def test_settings_are_printed_with_secrets_hidden(
     printed = capsys.readouterr().out
     assert "s3cr" not in printed
     document = yaml.safe_load(printed)
-    assert document["model"]["api_key"] == "********"
+    assert document["model"]["api_key"] == document["kafka"]["password"] == "********"
     assert document["database"]["url"] == "postgresql+psycopg://duologue:********@db.example:5432/duologue"
-    assert document["grpc"] == {"host": "127.0.0.1", "port": 6001}
+    assert (document["grpc"]["host"], document["grpc"]["port"]) == ("127.0.0.1", 6001)
     assert document["model"]["url"] == "http://127.0.0.1:7421"
 
 
@@ -127,6 +130,35 @@ def test_a_wrong_variable_is_named_with_what_is_wrong(
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert said in refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "said"),
+    [
+        ("grpc", {"tls": "true", "key_file": "key.pem"}, "key_file without certificate_file"),
+        ("grpc", {"certificate_file": "a.pem"}, "are for tls, which is off"),
+        ("grpc", {"ca_file": "ca.pem"}, "are for tls, which is off"),
+        ("grpc", {"tls": "true", "require_client_certificate": "true"}, "needs ca_file"),
+        ("grpc", {"port": "7401", "health_port": "7401"}, "health_port is port"),
+        ("kafka", {"tls": "true", "key_file": "key.pem"}, "key_file without certificate_file"),
+        ("kafka", {"ca_file": "ca.pem"}, "are for tls, which is off"),
+        ("kafka", {"mechanism": "OAUTHBEARER"}, "mechanism OAUTHBEARER needs token_file"),
+        ("kafka", {"mechanism": "PLAIN", "password": "s3cret"}, "mechanism PLAIN needs username and password"),
+    ],
+)
+def test_credentials_that_are_incomplete_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    section: str,
+    settings: dict[str, str],
+    said: str,
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"DUOLOGUE_{section}__{name}".upper(), value)
+    message = refused(capsys)
+    assert message.startswith(f"setting {section} ")
+    assert said in message
+    assert "s3cret" not in message
 
 
 def test_variables_of_others_are_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from duologue.bus import Record
 from duologue.bus.embedded import EmbeddedBus
-from duologue.store import Database, Outbox
+from duologue.store import Database, Outbox, Term
 from duologue.store.outbox import outbox_table
 
 METADATA = MetaData()
@@ -46,8 +46,8 @@ async def bus(tmp_path: Path) -> AsyncIterator[EmbeddedBus]:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
     await database.run(lambda session: METADATA.create_all(session.connection()))
     yield database
     await database.close()
@@ -69,7 +69,7 @@ async def add(outbox: Outbox, database: Database, new: Sequence[Record]) -> None
 
 @contextlib.asynccontextmanager
 async def relaying(outbox: Outbox) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(outbox.relay())
+    task = asyncio.create_task(outbox.relay(Term()))
     try:
         yield task
     finally:
@@ -143,7 +143,7 @@ async def test_a_crash_between_publishing_and_forgetting_publishes_again(databas
     crashing = Outbox(TABLE, database, CrashingBus(bus, "after"))
     await add(crashing, database, records(0, 3))
     with pytest.raises(RuntimeError, match="died"):
-        await crashing.relay()
+        await crashing.relay(Term())
     assert await left(database) == 3
     async with relaying(Outbox(TABLE, database, bus)):
         await emptied(database)
@@ -154,7 +154,7 @@ async def test_a_crash_before_publishing_loses_nothing(database: Database, bus: 
     crashing = Outbox(TABLE, database, CrashingBus(bus, "before"))
     await add(crashing, database, records(0, 3))
     with pytest.raises(RuntimeError, match="died"):
-        await crashing.relay()
+        await crashing.relay(Term())
     async with relaying(Outbox(TABLE, database, bus)):
         await emptied(database)
     assert await arrived(bus, 3) == records(0, 3)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import grpc
-
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED, DIALOGUE_SCORED, TRAINING_COMPLETED
 from duologue.contracts.v1 import (
     campaign_pb2,
@@ -15,8 +13,8 @@ from duologue.contracts.v1 import (
     filtering_pb2_grpc,
     training_pb2_grpc,
 )
-from duologue.runtime import Runtime, load_settings
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
+from duologue.runtime import Runtime, load_settings, open_channel
+from duologue.store import ArtifactStore, Database, Leader, Outbox, WorkflowStore
 from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
 from duologue_campaign.progress import TrainingProgress
@@ -31,18 +29,21 @@ from duologue_campaign.worker import CampaignEvents
 async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("campaign", settings) as runtime:
-        database = Database(settings.database.url)
+        database = Database(settings.database.url, settings.database.options)
         runtime.closing(database.close)
-        database.migrate(Path(__file__).parent / "migrations")
+        await database.migrate(Path(__file__).parent / "migrations")
         outbox = Outbox(OUTBOX, database, runtime.bus)
         workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
-        filtering = await runtime.open(grpc.aio.insecure_channel(settings.filtering.address))
-        training = await runtime.open(grpc.aio.insecure_channel(settings.training.address))
+        filtering = await runtime.open(open_channel(settings.filtering.address, settings.grpc))
+        trainings = [
+            await runtime.open(open_channel(address, settings.grpc)) for address in settings.training.addresses
+        ]
         specs, changes = Specs(), Changes()
         machine = StateMachine(outbox, specs, settings.base_model)
         events = CampaignEvents(database, machine, outbox, changes)
-        progress = TrainingProgress(training_pb2_grpc.TrainingServiceStub(training))
+        progress = TrainingProgress([training_pb2_grpc.TrainingServiceStub(channel) for channel in trainings])
         seals = filtering_pb2_grpc.FilteringServiceStub(filtering)
+        driver = Driver(database, machine, specs, outbox, changes, seals, progress, settings)
 
         runtime.serve(
             campaign_pb2_grpc.add_CampaignServiceServicer_to_server,
@@ -53,8 +54,7 @@ async def main() -> None:
         runtime.consume(DIALOGUE_FILTERED, events_pb2.DialogueFiltered, events.filtered)
         runtime.consume(DATASET_SEALED, events_pb2.DatasetSealed, events.sealed)
         runtime.consume(TRAINING_COMPLETED, events_pb2.TrainingCompleted, events.trained)
-        runtime.run_in_background(outbox.relay)
-        runtime.run_in_background(Driver(database, machine, specs, outbox, changes, seals, progress, settings).run)
+        runtime.run_in_background(Leader(database, "campaign", outbox.relay, driver.run).run)
         await runtime.until_stopped()
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import grpc
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import filtering_pb2 as pb
 from duologue.contracts.v1 import filtering_pb2_grpc
-from duologue.store import Database, Outbox
+from duologue.store import Database, DatabaseUnavailable, Outbox, Term
 from duologue_campaign.changes import Changes
 from duologue_campaign.phases import DONE, RUNNING, SEALING, TRAINING
 from duologue_campaign.progress import TrainingProgress
@@ -58,8 +57,10 @@ class Driver:
         self._clock = clock
         self._began = clock()
 
-    async def run(self) -> None:
-        while True:
+    async def run(self, term: Term) -> None:
+        """Look for as long as the term holds."""
+        self._began = self._clock()
+        while term.holds:
             await self.look()
             await self._changes.wait(_CHECK_SECONDS)
 
@@ -70,8 +71,8 @@ class Driver:
         for campaign_id, phase in phases.items():
             try:
                 await self._drive(campaign_id, progress=trains and phase == TRAINING)
-            except OperationalError:
-                raise  # the database's, not the campaign's
+            except DatabaseUnavailable:
+                raise  # no fault of the campaign
             except Exception as error:
                 log.exception("campaign can't be driven", campaign=campaign_id)
                 await self._pause(campaign_id, f"{type(error).__name__}: {error}")
@@ -92,7 +93,7 @@ class Driver:
         current = row.history[-1]
         if progress:
             current.progress_at = self._clock()
-        # Time in which this service was down is no standstill: what came meanwhile waits on the topics.
+        # Time in which this service or its database was down is no standstill: what came meanwhile waits on the topics.
         if max(current.progress_at, self._began) < self._clock() - self._settings.reissue_seconds:
             self._machine.stand_still(session, row, self._settings.reissues)
             moved = True

@@ -1,6 +1,9 @@
-"""How far a training is, asked of the training service."""
+"""How far a training is, asked of all copies of the training service."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
 
 import grpc
 
@@ -11,10 +14,10 @@ _CALL_SECONDS = 2.0
 
 
 class TrainingProgress:
-    """A training service that does not answer leaves progress unknown, nothing more."""
+    """A copy that does not answer leaves the progress of its trainings unknown, nothing more."""
 
-    def __init__(self, training: training_pb2_grpc.TrainingServiceAsyncStub) -> None:
-        self._training = training
+    def __init__(self, copies: Sequence[training_pb2_grpc.TrainingServiceAsyncStub]) -> None:
+        self._copies = copies
         self._seen: dict[str, tuple[str, int]] = {}
 
     async def of(self, training_id: str) -> tuple[float, float]:
@@ -32,8 +35,13 @@ class TrainingProgress:
         return moved
 
     async def _known(self) -> list[pb.TrainingProgress]:
-        try:
-            response = await self._training.ListTrainings(pb.ListTrainingsRequest(), timeout=_CALL_SECONDS)
-        except grpc.RpcError:
-            return []
-        return list(response.trainings)
+        known = await asyncio.gather(*(_known_to(copy) for copy in self._copies))
+        return [training for of_copy in known for training in of_copy]
+
+
+async def _known_to(copy: training_pb2_grpc.TrainingServiceAsyncStub) -> list[pb.TrainingProgress]:
+    try:
+        response = await copy.ListTrainings(pb.ListTrainingsRequest(), timeout=_CALL_SECONDS)
+    except grpc.RpcError:
+        return []
+    return list(response.trainings)

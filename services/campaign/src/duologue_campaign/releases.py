@@ -12,7 +12,8 @@ from duologue.bus.codec import encode
 from duologue.contracts.topics import ADAPTER_RELEASED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.runtime.errors import NotPossible
-from duologue_campaign.tables import AdapterRow, CampaignRow, ReleaseRow
+from duologue.store.locks import lock_name
+from duologue_campaign.tables import AdapterRow, ReleaseRow
 
 
 def released_adapter_id(session: Session, agent: str) -> str:
@@ -32,16 +33,15 @@ def adapter_ref(session: Session, adapter_id: str) -> dialogue_pb2.AdapterRef:
 def lock_releases(session: Session, agent: str) -> None:
     """Until the transaction ends nobody else changes what answers for an agent.
 
-    The oldest campaign of the agent stands for all its releases. Nobody who holds it asks for another campaign's row,
-    so no two transactions wait for each other.
+    Nobody who holds it asks for a campaign's row then, so no two transactions wait for each other.
     """
-    oldest = select(CampaignRow.id).where(CampaignRow.name == agent).order_by(CampaignRow.created_at, CampaignRow.id)
-    session.execute(oldest.limit(1).with_for_update())
+    lock_name(session, f"releases of {agent}")
 
 
 def release(session: Session, adapter: AdapterRow, cause: str, now: float) -> list[Record]:
     """Let an adapter answer from now on; the one before is retired. One that answers already is not told of again."""
     lock_releases(session, adapter.agent)
+    session.refresh(adapter, ["state"])  # another transaction may have changed it while this one waited
     before = released_adapter_id(session, adapter.agent)
     if before == adapter.id:
         return []

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -103,7 +103,12 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         size, start = _page(request.page_size, request.page_token)
 
         def find(session: Session) -> list[pb.Campaign]:
-            query = select(CampaignRow).order_by(CampaignRow.created_at.desc()).offset(start).limit(size + 1)
+            query = (
+                select(CampaignRow)
+                .order_by(CampaignRow.created_at.desc(), CampaignRow.id)
+                .offset(start)
+                .limit(size + 1)
+            )
             return [views.campaign_view(session, row, self._clock()) for row in session.scalars(query)]
 
         found = await self._database.run(find)
@@ -175,7 +180,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Any) -> pb.ListDatasetsResponse:
         def find(session: Session) -> list[pb.Dataset]:
-            query = select(DatasetRow).order_by(DatasetRow.created_at.desc())
+            query = select(DatasetRow).order_by(DatasetRow.created_at.desc(), DatasetRow.id)
             if request.campaign:
                 query = query.where(DatasetRow.campaign_id == _campaign_id(session, request.campaign))
             return [views.dataset_view(row) for row in session.scalars(query)]
@@ -191,7 +196,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
 
     async def ListAdapters(self, request: pb.ListAdaptersRequest, context: Any) -> pb.ListAdaptersResponse:
         def find(session: Session) -> list[pb.Adapter]:
-            query = select(AdapterRow).order_by(AdapterRow.created_at.desc())
+            query = select(AdapterRow).order_by(AdapterRow.created_at.desc(), AdapterRow.id)
             if request.campaign:
                 query = query.where(AdapterRow.campaign_id == _campaign_id(session, request.campaign))
             return [views.adapter_view(session, row) for row in session.scalars(query)]
@@ -271,7 +276,8 @@ def _id(session: Session, column: Any, name: str, noun: str) -> str:
     """The one id that is `name`, or begins with it."""
     if name and session.scalar(select(column).where(column == name)) is not None:
         return name
-    found = list(session.scalars(select(column).where(column.startswith(name, autoescape=True)).limit(2)))
+    begins = func.substr(column, 1, len(name)) == name  # LIKE minds the case on PostgreSQL only
+    found = list(session.scalars(select(column).where(begins).limit(2)))
     if not name or not found:
         raise NotFound(f'there is no {noun} "{name}": see `duologue {noun} list`')
     if len(found) > 1:

@@ -13,11 +13,23 @@ class PeerSettings(Section):
     address: str = Field(description="host:port.")
 
 
+class CopiesSettings(Section):
+    """A service each of whose copies is asked."""
+
+    address: str = Field(
+        description="host:port of each copy, separated by commas: a copy knows of its own trainings alone."
+    )
+
+    @property
+    def addresses(self) -> list[str]:
+        return [address.strip() for address in self.address.split(",")]
+
+
 class Settings(ServiceSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     database: DatabaseSettings = DatabaseSettings(url="sqlite:///.duologue/campaign.db")
     filtering: PeerSettings = PeerSettings(address="127.0.0.1:7404")
-    training: PeerSettings = PeerSettings(address="127.0.0.1:7405")
+    training: CopiesSettings = CopiesSettings(address="127.0.0.1:7405")
     base_model: str = Field(
         "", description="Folder or id of the agent's weights, for training; a campaign's own setting wins."
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from duologue.contracts.topics import DIALOGUE_SCORED
 from duologue.contracts.v1 import events_pb2, filtering_pb2, filtering_pb2_grpc
 from duologue.runtime import Runtime, load_settings
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
+from duologue.store import ArtifactStore, Database, Leader, Outbox, WorkflowStore
 from duologue_filtering.rpc import FilteringRpc
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.settings import Settings
@@ -19,9 +19,9 @@ from duologue_filtering.worker import CollectCandidate
 async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("filtering", settings) as runtime:
-        database = Database(settings.database.url)
+        database = Database(settings.database.url, settings.database.options)
         runtime.closing(database.close)
-        database.migrate(Path(__file__).parent / "migrations")
+        await database.migrate(Path(__file__).parent / "migrations")
         artifacts = ArtifactStore(settings.artifacts.url)
         outbox = Outbox(OUTBOX, database, runtime.bus)
         sealer = Sealer(database, outbox, artifacts, WorkflowStore(artifacts))
@@ -32,8 +32,7 @@ async def main() -> None:
             filtering_pb2.DESCRIPTOR.services_by_name["FilteringService"],
         )
         runtime.consume(DIALOGUE_SCORED, events_pb2.DialogueScored, CollectCandidate(database, sealer).handle)
-        runtime.run_in_background(outbox.relay)
-        runtime.run_in_background(sealer.run)
+        runtime.run_in_background(Leader(database, "filtering", outbox.relay, sealer.run).run)
         await runtime.until_stopped()
 
 

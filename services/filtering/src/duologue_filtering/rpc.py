@@ -12,6 +12,7 @@ from duologue.contracts.v1 import filtering_pb2_grpc
 from duologue.core.problems import InvalidInput, Problem
 from duologue.runtime.errors import NotPossible
 from duologue.store import Database, check_name
+from duologue.store.insert import insert_once
 from duologue_filtering.filters import decide, dropped_by, parse_filters
 from duologue_filtering.sealing import Sealer, scores_of
 from duologue_filtering.tables import UUID_LENGTH, CandidateRow, SealRow
@@ -28,19 +29,19 @@ class FilteringRpc(filtering_pb2_grpc.FilteringServiceServicer):
         _check(request)
 
         def ask(session: Session) -> None:
-            if session.get(SealRow, request.dataset_id) is None:
+            is_new = insert_once(
+                session,
+                SealRow,
+                dataset_id=request.dataset_id,
+                campaign_id=request.campaign_id,
+                round=request.round,
+                candidates=request.candidates,
+                filters=request.filters,
+                seed=request.seed,
+                sealed=False,
+            )
+            if not is_new:
                 _refuse_second(session, request)
-                session.add(
-                    SealRow(
-                        dataset_id=request.dataset_id,
-                        campaign_id=request.campaign_id,
-                        round=request.round,
-                        candidates=request.candidates,
-                        filters=request.filters,
-                        seed=request.seed,
-                        sealed=False,
-                    )
-                )
 
         await self._database.run(ask)
         self._sealer.wake()
@@ -82,7 +83,7 @@ def _check(request: pb.SealDatasetRequest) -> None:
 
 def _refuse_second(session: Session, request: pb.SealDatasetRequest) -> None:
     """A round is sealed once: after that its dialogues are only in its dataset."""
-    query = select(SealRow.dataset_id).where(SealRow.campaign_id == request.campaign_id, SealRow.round == request.round)
-    first = session.scalar(query)
-    if first is not None:
+    if session.get(SealRow, request.dataset_id) is None:
+        of_round = (SealRow.campaign_id == request.campaign_id, SealRow.round == request.round)
+        first = session.scalars(select(SealRow.dataset_id).where(*of_round)).one()
         raise NotPossible(f"round {request.round} of campaign {request.campaign_id} goes into dataset {first}")

@@ -24,7 +24,7 @@ from duologue.bus.waiting import set_within
 from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
-from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
+from duologue.store import ArtifactStore, Database, DatabaseUnavailable, Outbox, Term, WorkflowStore
 from duologue_filtering.filters import Decision, decide, dropped_by, parse_filters
 from duologue_filtering.rows import SCHEMA, dataset_row
 from duologue_filtering.tables import CandidateRow, SealRow
@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 # Rows in memory at once while a dataset is written.
 _ROW_GROUP = 500
 _CHECK_SECONDS = 5.0
+# Between two looks at least: each counts all candidates of the rounds that are under way.
+_PAUSE_SECONDS = 0.05
 _RETRY = RetryPolicy(first=_CHECK_SECONDS, longest=600.0)
 _LATE = Decision(False, "late", "came after its round was sealed")
 
@@ -44,6 +46,10 @@ class _Failed:
 
     attempts: int = 0
     again_at: float = 0.0
+
+
+class _SealedMeanwhile(Exception):
+    """Another process has sealed the dataset, and let go of what it was made of."""
 
 
 class Sealer:
@@ -65,13 +71,15 @@ class Sealer:
         """Raises what writing the dialogue into a dataset would raise."""
         self._row(scored)
 
-    async def run(self) -> None:
-        while True:
+    async def run(self, term: Term) -> None:
+        """Seal what is complete for as long as the term holds."""
+        while term.holds:
             self._wake.clear()
             for dataset_id in await self._database.run(_complete):
                 await self._try(dataset_id)
             while await self._database.run(self._tell_late):
                 self._outbox.wake()
+            await asyncio.sleep(_PAUSE_SECONDS)
             await set_within(self._wake, _CHECK_SECONDS)
 
     async def _try(self, dataset_id: str) -> None:
@@ -81,21 +89,34 @@ class Sealer:
             return
         try:
             sealed = await self._seal(dataset_id)
+        except DatabaseUnavailable:
+            raise  # no fault of the dataset
         except Exception:
             pause = _RETRY.delay(failed.attempts + 1, jitter=random.random())
             self._failed[dataset_id] = _Failed(failed.attempts + 1, time.monotonic() + pause)
             log.exception("sealing failed", dataset=dataset_id, attempts=failed.attempts + 1, again_in=round(pause, 1))
             return
         self._failed.pop(dataset_id, None)
+        if sealed is None:
+            return
         self._outbox.wake()
         log.info("sealed", dataset=dataset_id, kept=sealed.kept, candidates=sealed.candidates)
 
-    async def _seal(self, dataset_id: str) -> events_pb2.DatasetSealed:
-        """Decide, write the dataset, and tell: the artifacts first, then all that is told in one transaction."""
-        seal, decisions = await self._database.run(lambda session: _decide(session, dataset_id))
-        sealed = await self._write(seal, decisions)
-        await self._database.run(lambda session: self._tell(session, sealed, decisions))
-        return sealed
+    async def _seal(self, dataset_id: str) -> events_pb2.DatasetSealed | None:
+        """Decide, write the dataset, and tell: the artifacts first, then all that is told in one transaction.
+
+        None when another process, that still takes itself for the leader, was faster.
+        """
+        decided = await self._database.run(lambda session: _decide(session, dataset_id))
+        if decided is None:
+            return None
+        seal, decisions = decided
+        try:
+            sealed = await self._write(seal, decisions)
+        except _SealedMeanwhile:
+            return None
+        told = await self._database.run(lambda session: self._tell(session, sealed, decisions))
+        return sealed if told else None
 
     async def _write(self, seal: SealRow, decisions: dict[str, Decision]) -> events_pb2.DatasetSealed:
         kept = [name for name, decision in decisions.items() if decision.kept]
@@ -134,14 +155,16 @@ class Sealer:
             manifest=dialogue_pb2.Artifact(uri=manifest.uri, sha256=manifest.sha256),
         )
 
-    def _tell(self, session: Session, sealed: events_pb2.DatasetSealed, decisions: dict[str, Decision]) -> None:
+    def _tell(self, session: Session, sealed: events_pb2.DatasetSealed, decisions: dict[str, Decision]) -> bool:
+        """Whether it was still to be told."""
         seal = session.get_one(SealRow, sealed.dataset_id, with_for_update=True)
         if seal.sealed:
-            return  # another process of this service was faster, and wrote the same
+            return False
         seal.sealed = True
         told = [_filtered(seal.campaign_id, seal.round, name, decision) for name, decision in decisions.items()]
         self._outbox.add(session, [*told, encode(DATASET_SEALED, sealed, "filtering")])
         session.execute(update(CandidateRow).where(CandidateRow.dataset_id == sealed.dataset_id).values(payload=None))
+        return True
 
     def _tell_late(self, session: Session) -> bool:
         """Decide on dialogues that came after their round was sealed. True when there may be more."""
@@ -150,6 +173,7 @@ class Sealer:
             .join(SealRow, (SealRow.campaign_id == CandidateRow.campaign_id) & (SealRow.round == CandidateRow.round))
             .where(SealRow.sealed, CandidateRow.dataset_id.is_(None), CandidateRow.payload.is_not(None))
             .limit(_ROW_GROUP)
+            .with_for_update(of=CandidateRow)  # each is told of once, whoever else looks
         )
         late = session.execute(query).all()
         self._outbox.add(session, [_filtered(row.campaign_id, row.round, row.dialogue_id, _LATE) for row in late])
@@ -170,9 +194,14 @@ def _complete(session: Session) -> list[str]:
     return list(session.scalars(query))
 
 
-def _decide(session: Session, dataset_id: str) -> tuple[SealRow, dict[str, Decision]]:
-    """The candidates that are there now are the dataset's, once and for all, and each gets its decision."""
+def _decide(session: Session, dataset_id: str) -> tuple[SealRow, dict[str, Decision]] | None:
+    """The candidates that are there now are the dataset's, once and for all, and each gets its decision.
+
+    None when it is sealed: what has come since is late, and no more the dataset's.
+    """
     seal = session.get_one(SealRow, dataset_id, with_for_update=True)
+    if seal.sealed:
+        return None
     taken = CandidateRow.dataset_id == dataset_id
     if session.scalar(select(CandidateRow.dialogue_id).where(taken).limit(1)) is None:
         of_round = (CandidateRow.campaign_id == seal.campaign_id, CandidateRow.round == seal.round)
@@ -187,8 +216,13 @@ def scores_of(session: Session, *conditions: ColumnElement[bool]) -> dict[str, d
 
 
 def _payloads(session: Session, dialogue_ids: list[str]) -> list[bytes]:
-    query = select(CandidateRow.payload).where(CandidateRow.dialogue_id.in_(dialogue_ids))
-    return [payload or b"" for payload in session.scalars(query.order_by(CandidateRow.dialogue_id))]
+    """In the order of the ids. Raises `_SealedMeanwhile` when they were let go of."""
+    query = select(CandidateRow.dialogue_id, CandidateRow.payload).where(CandidateRow.dialogue_id.in_(dialogue_ids))
+    found = {row.dialogue_id: row.payload for row in session.execute(query)}
+    payloads = [found[name] for name in dialogue_ids]
+    if None in payloads:
+        raise _SealedMeanwhile
+    return payloads
 
 
 def _filtered(campaign_id: str, round_: int, dialogue_id: str, decision: Decision) -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Integer, LargeBinary, String, Text
+from sqlalchemy import JSON, Boolean, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from duologue.store.outbox import outbox_table
@@ -34,12 +34,13 @@ class CandidateRow(Base):
 
 
 class SealRow(Base):
-    """A dataset that was asked for. It is sealed once `candidates` of its round are there."""
+    """A dataset that was asked for, one for a round. It is sealed once `candidates` of its round are there."""
 
     __tablename__ = "seal"
+    __table_args__ = (UniqueConstraint("campaign_id", "round", name="seal_round"),)
 
     dataset_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    campaign_id: Mapped[str] = mapped_column(String(UUID_LENGTH), index=True)
+    campaign_id: Mapped[str] = mapped_column(String(UUID_LENGTH))
     round: Mapped[int] = mapped_column(Integer)
     candidates: Mapped[int] = mapped_column(Integer)
     filters: Mapped[str] = mapped_column(Text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,7 +12,8 @@ from duologue.bus import Record
 from duologue.contracts.convert import scores_from_proto, split_from_proto
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Split
-from duologue.store import Database
+from duologue.store import Database, GroupCommit
+from duologue.store.insert import insert_all_once
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.tables import CandidateRow
 
@@ -20,26 +22,24 @@ class CollectCandidate:
     """Collects training dialogues. A dialogue that comes twice counts once: the first one."""
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
-        self._database = database
+        self._candidates = GroupCommit(database, _collect)
         self._sealer = sealer
 
     async def handle(self, event: pb.DialogueScored) -> Sequence[Record]:
         if split_from_proto(event.dialogue.split) is Split.TRAINING:
             self._sealer.check(event)  # what can't be written would stop the sealing of its whole round
-            scores = scores_from_proto(event.scores).as_dict()
-            await self._database.run(lambda session: _collect(session, event, scores))
+            await self._candidates.add(
+                {
+                    "dialogue_id": event.dialogue_id,
+                    "campaign_id": event.dialogue.campaign_id,
+                    "round": event.dialogue.round,
+                    "scores": scores_from_proto(event.scores).as_dict(),
+                    "payload": event.SerializeToString(),
+                }
+            )
             self._sealer.wake()
         return []
 
 
-def _collect(session: Session, event: pb.DialogueScored, scores: dict[str, Any]) -> None:
-    if session.get(CandidateRow, event.dialogue_id) is None:
-        session.add(
-            CandidateRow(
-                dialogue_id=event.dialogue_id,
-                campaign_id=event.dialogue.campaign_id,
-                round=event.dialogue.round,
-                scores=scores,
-                payload=event.SerializeToString(),
-            )
-        )
+def _collect(session: Session, candidates: Sequence[dict[str, Any]]) -> None:
+    insert_all_once(session, CandidateRow, sorted(candidates, key=itemgetter("dialogue_id")))

@@ -44,6 +44,8 @@ _SECONDS = Histogram(
 
 _LONGEST_REASON = 2000
 _LONGEST_ORIGIN = 300
+# Outcomes on their way to the bus; they stay in memory until they are there.
+_MOST_WRITING = 500
 
 # Headers of a record that was put aside. Its bytes and its own headers stay as they came.
 ATTEMPT = "duologue-attempt"
@@ -86,8 +88,9 @@ class Worker:
     """One member of a group that works off one topic and its retries.
 
     `handle` turns a record into what it causes; those records and the end of the delivery are written together.
-    At most `concurrency` records are in work, and no more are fetched: a slow handler slows the intake. Records of one
-    key are handled one after the other. While none goes well, as when a model server is down, they wait: one at a time
+    At most `concurrency` records are in work, and no more are fetched: a slow handler slows the intake. Those whose
+    outcome is being written don't count: a bus writes many together. Records of one key are handled one after the
+    other. While none goes well, as when a model server is down, they wait: one at a time
     is tried, and none of their attempts counts. When more than `dead_letter_share` of the last records are dead letters
     the worker leaves its group and waits to be stopped: better a topic that stands still than one that is thrown away.
     """
@@ -115,7 +118,10 @@ class Worker:
         self._limit = DeadLetterLimit(dead_letter_share)
         self._tails: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[None] | None] = set()
         self._failure: asyncio.Future[None] | None = None
+        self._in_flight = _IN_FLIGHT.labels(topic.name, group)
+        self._seconds = _SECONDS.labels(topic.name, group)
 
     async def run(self, stopping: asyncio.Event, drain_seconds: float) -> None:
         """Work until `stopping` is set, then finish what is in work, for `drain_seconds` at most.
@@ -161,23 +167,33 @@ class Worker:
     async def _intake(self, subscription: Subscription) -> None:
         while True:
             await self._room.wait()
-            deliveries = await subscription.fetch(self._concurrency - len(self._tasks))
+            deliveries = await subscription.fetch(self._free)
             if not deliveries:
                 return
             for delivery in deliveries:
                 self._start(subscription, delivery)
+            self._update_room()
+
+    @property
+    def _free(self) -> int:
+        return self._concurrency - (len(self._tasks) - len(self._writing))
+
+    def _update_room(self) -> None:
+        if self._free > 0 and len(self._writing) < _MOST_WRITING:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _start(self, subscription: Subscription, delivery: Delivery) -> None:
         key = delivery.record.key
         task = asyncio.create_task(self._work(subscription, delivery, self._tails.get(key)))
         self._tails[key] = task
         self._tasks.add(task)
-        if len(self._tasks) >= self._concurrency:
-            self._room.clear()
 
         def done(finished: asyncio.Task[None]) -> None:
             self._tasks.discard(finished)
-            self._room.set()
+            self._writing.discard(finished)  # not before: nobody may take the slot for taken again
+            self._update_room()
             if self._tails.get(key) is finished:
                 del self._tails[key]
             error = None if finished.cancelled() else finished.exception()
@@ -191,17 +207,18 @@ class Worker:
             await asyncio.wait({before})
         if not await self._circuit.admit():
             return
-        labels = (self._topic.name, self._group)
         started = time.perf_counter()
-        with _IN_FLIGHT.labels(*labels).track_inprogress():
+        with self._in_flight.track_inprogress():
             outcome, outputs = await self._attempt(delivery)
+            self._writing.add(asyncio.current_task())
+            self._update_room()
             try:
                 outcome = await self._finish(subscription, delivery, outcome, outputs)
             except LeaseLost as error:
                 log.warning("lease lost", place=delivery.place, reason=str(error))
                 outcome = "lease_lost"
-        _SECONDS.labels(*labels).observe(time.perf_counter() - started)
-        _HANDLED.labels(*labels, outcome).inc()
+        self._seconds.observe(time.perf_counter() - started)
+        _HANDLED.labels(self._topic.name, self._group, outcome).inc()
         self._limit.count(is_dead=outcome == "dead")
 
     async def _finish(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 
 import grpc
+import structlog
 import typer
 
 from duologue.cli import adapter, campaign, dataset, dialogue, dlq, doctor, persona, run, score, stack, topics, workflow
-from duologue.cli.connection import silence
+from duologue.cli.connection import unknown_caller, unreachable
 from duologue.cli.output import Failure, complain
 from duologue.core.problems import InvalidInput, WrongSetting
 
@@ -46,22 +47,29 @@ def main() -> None:
 
     Typer itself ends wrong usage with 2 and Ctrl-C with 130.
     """
+    # What the library logs is no output of a command.
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
     try:
         app()
     except (InvalidInput, WrongSetting) as error:
         complain(str(error))
         sys.exit(BAD_INPUT)
     except Failure as error:
-        complain(str(error))
-        sys.exit(error.status)
+        sys.exit(_end(error))
     except grpc.RpcError as error:
         sys.exit(_rpc_status(error))
+
+
+def _end(failure: Failure) -> int:
+    complain(str(failure))
+    return failure.status
 
 
 def _rpc_status(error: grpc.RpcError) -> int:
     code, details = getattr(error, "code", lambda: None)(), getattr(error, "details", lambda: str(error))()
     if code is grpc.StatusCode.UNAVAILABLE:
-        complain(silence())
-        return FAILED
+        return _end(unreachable(str(details)))
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return _end(unknown_caller(str(details)))
     complain(str(details))
     return BAD_INPUT if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND) else FAILED

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from duologue.cli.bus import bus_settings
-from duologue.cli.output import AsJson, console, literal, print_json
+from duologue.cli.output import AsJson, Failure, console, literal, print_json
+from duologue.contracts.topics import TOPICS
+from duologue.core.problems import did_you_mean
 from duologue.runtime.settings import BUS_VARIABLE
 
 if TYPE_CHECKING:
     from duologue.bus.kafka.topics import Difference, Topics
+
+SERVICES = sorted({service for topic in TOPICS for service in (*topic.producers, *topic.consumers)})
 
 app = typer.Typer(
     help=f"Topics of a bus on Kafka, which {BUS_VARIABLE} names. Nothing is ever deleted or made smaller.",
@@ -55,12 +59,23 @@ def apply(replicas: Replicas = 0, partitions: Partitions = 0, as_json: AsJson = 
 
 
 @app.command("check")
-def check(replicas: Replicas = 0, partitions: Partitions = 0, as_json: AsJson = False) -> None:
-    """Whether the cluster is as it should be; exit status 1 when it is not.
+def check(
+    replicas: Replicas = 0,
+    partitions: Partitions = 0,
+    service: Annotated[
+        str, typer.Option(help="Also whether these credentials may do what the service does, such as scoring.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Whether the cluster is as it should be; exit status 1 when it is not, 2 when it refuses something.
 
-    Example: duologue topics check
+    Examples: duologue topics check; duologue topics check --service scoring
     """
+    if service and service not in SERVICES:
+        raise Failure(f"There is no service {service!r}. {did_you_mean(service, SERVICES)}", status=2)
     with _topics() as topics:
+        if service:
+            topics.require_rights_of(service)
         differences = topics.compare(replicas, partitions)
         _show(differences, as_json)
     _fail_on(differences)

@@ -12,9 +12,9 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from duologue.cli.connection import silence
+from duologue.cli.connection import unreachable
 from duologue.cli.invocation import command
-from duologue.cli.output import Failure, complain, console, enum_name, literal, number
+from duologue.cli.output import complain, console, enum_name, literal, number
 from duologue.cli.report import print_campaign, state_text
 from duologue.cli.transcript import latest_lines
 from duologue.contracts.v1 import campaign_pb2 as pb
@@ -58,6 +58,7 @@ def _watch(service: campaign_pb2_grpc.CampaignServiceStub, campaign_id: str) -> 
 def _responses(service: campaign_pb2_grpc.CampaignServiceStub, campaign_id: str) -> Iterator[pb.WatchCampaignResponse]:
     """What the service tells; a service that is started again is asked again."""
     lost_at: float | None = None
+    details = ""
     while True:
         try:
             for response in service.WatchCampaign(pb.WatchCampaignRequest(campaign=campaign_id)):
@@ -68,11 +69,12 @@ def _responses(service: campaign_pb2_grpc.CampaignServiceStub, campaign_id: str)
         except grpc.RpcError as error:
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                 raise
+            details = str(error.details())
         if lost_at is None:
             lost_at = time.monotonic()
             complain("The campaign service does not answer, waiting.")
         elif time.monotonic() - lost_at >= _PATIENCE_SECONDS:
-            raise Failure(silence())
+            raise unreachable(details)
         time.sleep(_PAUSE_SECONDS)
 
 

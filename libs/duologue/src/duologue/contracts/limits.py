@@ -37,14 +37,6 @@ class Limit(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Anything:
-    """Whatever the field's type allows."""
-
-    def fault(self, value: Any) -> str:
-        return ""
-
-
-@dataclass(frozen=True, slots=True)
 class Number:
     """A number from `low` to `high`, both included."""
 
@@ -90,18 +82,18 @@ _COUNT = Number(0, 2**31 - 1)
 _FROM_ONE = Number(1, 2**31 - 1)
 _SHARE = Number(0, 1)
 _FINITE = Number(-sys.float_info.max, sys.float_info.max)
-_ANYTHING = Anything()
+_ANYTHING = None
 # A hundred days; a request may be repeated for hours, a training runs for days.
 _SECONDS = Number(0, 8_640_000)
 
+# Texts have none but that of the whole record; who stores one says what it may be.
 _BY_TYPE: Mapping[int, Limit] = {
-    FieldDescriptor.CPPTYPE_STRING: Text(),
     FieldDescriptor.CPPTYPE_DOUBLE: _FINITE,
     FieldDescriptor.CPPTYPE_INT32: _COUNT,
     FieldDescriptor.CPPTYPE_INT64: _COUNT,
 }
 # Fields with other limits than those of their type.
-_OF_MESSAGE: Mapping[type[Message], Mapping[str, Limit]] = {
+_OF_MESSAGE: Mapping[type[Message], Mapping[str, Limit | None]] = {
     dialogue_pb2.Decision: {"probabilities": _SHARE},
     dialogue_pb2.Turn: {"seconds": _SECONDS},
     dialogue_pb2.Provenance: {"seed": _ANYTHING},
@@ -177,61 +169,52 @@ def check_limits(message: Message) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """`limit`: of its value, its items or its map's values; None for messages, which have fields of their own."""
+    """`limit`: of its value, its items or its map's values. `has_fields`: they are messages."""
 
     name: str
     is_map: bool
     is_repeated: bool
+    has_fields: bool
     limit: Limit | None
 
 
 @cache
 def _fields_of(descriptor: Descriptor) -> tuple[_Field, ...]:
-    """All fields, with their limits."""
+    """Those that are limited, or have fields that may be."""
     own = _BY_FIELD.get(descriptor.full_name, {})
     fields = []
     for field in descriptor.fields:
         entry = field.message_type
         is_map = entry is not None and entry.GetOptions().map_entry
         valued = entry.fields_by_name["value"] if entry is not None and is_map else field
-        limit = None
-        if valued.message_type is None:
-            limit = own.get(field.name) or _BY_TYPE.get(valued.cpp_type, _ANYTHING)
-        fields.append(_Field(field.name, is_map, field.is_repeated, limit))
+        has_fields = valued.message_type is not None
+        limit = own[field.name] if field.name in own else _BY_TYPE.get(valued.cpp_type)
+        if limit or has_fields or field.is_repeated:
+            fields.append(_Field(field.name, is_map, field.is_repeated, has_fields, limit))
     return tuple(fields)
 
 
 def _faults(message: Message, path: str) -> Iterator[str]:
     for field in _fields_of(message.DESCRIPTOR):
         value = getattr(message, field.name)
-        where = f"{path}{field.name}"
-        if field.is_repeated and len(value) > _MOST_ITEMS:
-            yield f"{where} has {len(value):,} items, at most {_MOST_ITEMS:,} are allowed"
-        elif field.is_map:
-            yield from _faults_of_map(field, value, where)
-        elif field.is_repeated:
-            for index, item in enumerate(value):
-                yield from _faults_of_value(field, item, f"{where}[{index}]")
-        else:
-            yield from _faults_of_value(field, value, where)
+        if not field.is_repeated:
+            yield from _faults_of_value(field, value, path, "")
+        elif len(value) > _MOST_ITEMS:
+            yield f"{path}{field.name} has {len(value):,} items, at most {_MOST_ITEMS:,} are allowed"
+        elif field.has_fields or field.limit:
+            for key, item in value.items() if field.is_map else enumerate(value):
+                yield from _faults_of_value(field, item, path, f"[{key!r}]")
     if same := _SAME.get(message.DESCRIPTOR.full_name):
         one, other = (_at(message, name) for name in same)
         if one != other:
             yield f"{same[0]} is {_shown(one)}, {same[1]} is {_shown(other)}"
 
 
-def _faults_of_value(field: _Field, value: Any, where: str) -> Iterator[str]:
-    if field.limit is None:
-        yield from _faults(value, f"{where}.")
-    elif fault := field.limit.fault(value):
-        yield f"{where} {fault}"
-
-
-def _faults_of_map(field: _Field, items: Mapping[str, Any], where: str) -> Iterator[str]:
-    for key, value in items.items():
-        if fault := _BY_TYPE[FieldDescriptor.CPPTYPE_STRING].fault(key):
-            yield f"a key of {where} {fault}"
-        yield from _faults_of_value(field, value, f"{where}[{_shown(key)}]")
+def _faults_of_value(field: _Field, value: Any, path: str, place: str) -> Iterator[str]:
+    if field.has_fields:
+        yield from _faults(value, f"{path}{field.name}{place}.")
+    elif field.limit and (fault := field.limit.fault(value)):
+        yield f"{path}{field.name}{place} {fault}"
 
 
 def _at(message: Any, path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from duologue.core.alignment import performed
 from duologue.core.dialogue import Role
@@ -58,7 +58,7 @@ class Scores:
     character_agent: float | None = None
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def score_dialogue(turns: Sequence[Utterance], workflow: Workflow, facts: Mapping[str, str] | None = None) -> Scores:

@@ -9,7 +9,7 @@ from duologue.bus import NotThereYet, Poison, Transient
 from duologue.contracts.convert import UnreadableMessageError
 from duologue.core.problems import InvalidInput
 from duologue.models import ModelRefused, ModelUnavailable
-from duologue.store import ArtifactDamaged
+from duologue.store import ArtifactDamaged, DatabaseUnavailable
 
 # The request itself is at fault, and would be so tomorrow. Any other refusal (a key, a missing model) is a matter of
 # configuration, which people mend while the records wait: the worker's circuit breaker sees to it.
@@ -18,7 +18,7 @@ _REQUEST_AT_FAULT = {400, 413, 422}
 
 @contextmanager
 def classify_errors() -> Iterator[None]:
-    """Turns the errors of models, artifacts and messages into `Transient` and `Poison`."""
+    """Turns the errors of models, databases, artifacts and messages into `Transient` and `Poison`."""
     try:
         yield
     except ModelUnavailable as error:
@@ -29,6 +29,8 @@ def classify_errors() -> Iterator[None]:
         raise Transient(str(error)) from error
     except (UnreadableMessageError, InvalidInput, ArtifactDamaged) as error:
         raise Poison(str(error)) from error
+    except DatabaseUnavailable as error:
+        raise Transient(f"the database does not answer: {error}") from error
     except FileNotFoundError as error:
         raise NotThereYet(f"{type(error).__name__}: {error}") from error
     except (OSError, TimeoutError) as error:

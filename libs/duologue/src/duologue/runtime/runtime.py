@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -13,25 +11,22 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
 
-import grpc
 import prometheus_client
 import structlog
 from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from duologue.bus import Bus, Record, Worker, open_bus
 from duologue.bus.codec import decode
 from duologue.contracts.topics import Topic
 from duologue.core.problems import WrongSetting
-from duologue.runtime.errors import ErrorInterceptor
+from duologue.runtime.address import refuse_address
 from duologue.runtime.failures import classify_errors
 from duologue.runtime.logs import configure_logs
-from duologue.runtime.settings import GrpcSettings, MetricsSettings, ServiceSettings
+from duologue.runtime.server import Server
+from duologue.runtime.settings import ServiceSettings
+from duologue.store import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
-
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class Resource(Protocol):
@@ -56,17 +51,7 @@ class Runtime:
         self.stopping = asyncio.Event()
         self.bus: Bus
         self._stack = AsyncExitStack()
-        self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(self.stopping)],
-            options=[
-                # Without this a second process listens on the same port, and each gets half of the calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-            ],
-        )
-        self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+        self._server: Server
         self._work: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     async def __aenter__(self) -> Runtime:
@@ -74,11 +59,10 @@ class Runtime:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self.stopping.set)
-        self._start_metrics()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            self.bus = await open_bus(self.settings.bus.url, self.settings.kafka.options)
+            self._start_metrics()
+            self._server = Server(self.settings.grpc, self.stopping)
+            self.bus = await open_bus(self.settings.bus.url, self.settings.kafka.options, self.service)
         except WrongSetting as error:
             await self._stack.aclose()
             _refuse(error)
@@ -91,6 +75,9 @@ class Runtime:
         await self._stack.aclose()
         if isinstance(error, WrongSetting):
             _refuse(error)
+        if isinstance(error, DatabaseUnavailable):  # no setting need be wrong: who starts services tries again
+            print(error, file=sys.stderr)
+            raise SystemExit(1)
 
     async def open(self, resource: R) -> R:
         """Open a resource for the life of the service."""
@@ -103,8 +90,7 @@ class Runtime:
 
     def serve(self, register: Callable[[Any, Any], None], servicer: object, descriptor: Any) -> None:
         """Answer the calls of a gRPC service; `descriptor` is the service's, for reflection."""
-        register(servicer, self._server)
-        self._names.append(descriptor.full_name)
+        self._server.add(register, servicer, descriptor)
 
     def consume(
         self,
@@ -138,25 +124,16 @@ class Runtime:
 
     async def until_stopped(self) -> None:
         """SERVING, wait for SIGTERM or a failure, drain. Failures of work are logged; the process ends with 1 then."""
-        reflection.enable_server_reflection(self._names, self._server)
-        address = self.settings.grpc
-        try:
-            _try_address(address)  # gRPC would not say what is wrong with it
-        except OSError as error:
-            _exit_on_address("grpc", address, error)
-        port = self._server.add_insecure_port(f"{address.host}:{address.port}")
-        await self._server.start()
+        port = await self._server.start()
         work = [asyncio.create_task(start()) for start in self._work]
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self._server.say_serving()
         log.info("serving", grpc_port=port, metrics_port=self._metrics_port)
         stop = asyncio.create_task(self.stopping.wait())
         await asyncio.wait({stop, *work}, return_when=asyncio.FIRST_COMPLETED)
         log.info("draining", seconds=self.settings.drain_seconds)
         self.stopping.set()
-        await self._health.enter_graceful_shutdown()
-        results = await asyncio.gather(
-            *work, self._server.stop(grace=self.settings.drain_seconds), return_exceptions=True
-        )
+        await self._server.say_stopping()
+        results = await asyncio.gather(*work, self._server.stop(self.settings.drain_seconds), return_exceptions=True)
         failures = [result for result in results if isinstance(result, Exception)]
         for failure in failures:
             if isinstance(failure, WrongSetting):
@@ -183,7 +160,7 @@ class Runtime:
         try:
             server, _ = prometheus_client.start_http_server(metrics.port, metrics.host)
         except OSError as error:
-            _exit_on_address("metrics", metrics, error)
+            refuse_address("metrics", metrics.host, metrics.port, error)
         self._metrics_port = server.server_port
         self._stack.callback(server.shutdown)
 
@@ -198,19 +175,6 @@ def record_handler(
             return await handle(decode(message, record))
 
     return handle_record
-
-
-def _try_address(address: GrpcSettings) -> None:
-    family, *_, place = socket.getaddrinfo(address.host.strip("[]"), address.port, type=socket.SOCK_STREAM)[0]
-    socket.create_server(place[:2], family=family).close()
-
-
-def _exit_on_address(section: str, address: GrpcSettings | MetricsSettings, error: OSError) -> NoReturn:
-    where = f"{address.host}:{address.port}"
-    if error.errno == errno.EADDRINUSE:
-        print(f"{where} is in use (setting {section}.port): stop what listens there or change it", file=sys.stderr)
-        raise SystemExit(1)
-    _refuse(f"can't listen on {where}: {error.strerror} (settings {section}.host and {section}.port)")
 
 
 def _refuse(message: object) -> NoReturn:

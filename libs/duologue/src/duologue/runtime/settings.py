@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from duologue.bus import RetryPolicy
 from duologue.bus.kafka.options import KafkaOptions
+from duologue.store.options import DatabaseOptions
 
 PREFIX = "DUOLOGUE_"
 FILE_VARIABLE = "DUOLOGUE_CONFIG"
@@ -113,10 +114,54 @@ class KafkaSettings(Section):
 
 
 class GrpcSettings(Section):
-    """Where the service answers questions."""
+    """Where the service answers questions, and how it and those whom it calls know each other.
+
+    The files are read again when they change.
+    """
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(0, ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")
+    health_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port that answers health checks alone, without TLS, as Kubernetes' probes want it; 0: none.",
+    )
+    tls: bool = Field(False, description="Encrypt, answering as well as calling, and check whom we call.")
+    certificate_file: str = Field(
+        "", description="Our certificate with its intermediates, as PEM: shown to callers, and to those whom we call."
+    )
+    key_file: str = Field("", description="Its key, when it lies in another file.")
+    ca_file: str = Field(
+        "",
+        description="Certificate authorities of callers and of those whom we call, as PEM; for the latter gRPC's own "
+        "when empty.",
+    )
+    require_client_certificate: bool = Field(
+        False, description="Whether callers must show a certificate of these authorities."
+    )
+    server_name: str = Field(
+        "",
+        description="Whom the certificate of those whom we call must name, where that is not their address, as behind "
+        "a forwarded port.",
+    )
+    token_file: str = Field(
+        "",
+        description="Tokens, one a line: callers must show one of them, and we show the first. Without TLS they can be "
+        "overheard.",
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> GrpcSettings:
+        if self.key_file and not self.certificate_file:
+            raise ValueError("key_file without certificate_file")
+        if not self.tls and (self.ca_file or self.certificate_file or self.require_client_certificate):
+            raise ValueError("certificate_file, ca_file and require_client_certificate are for tls, which is off")
+        if self.require_client_certificate and not self.ca_file:
+            raise ValueError("require_client_certificate needs ca_file: whose certificates they must be")
+        if self.health_port and self.health_port == self.port:
+            raise ValueError("health_port is port: it needs one of its own")
+        return self
 
 
 class MetricsSettings(Section):
@@ -130,6 +175,22 @@ class DatabaseSettings(Section):
     """State in SQL."""
 
     url: str = Field(description="As SQLAlchemy takes it: sqlite:///path, postgresql+psycopg://user@host/name.")
+    pool_size: int = Field(
+        4, ge=1, le=64, description="PostgreSQL: transactions at once; the process has one connection more, to lead by."
+    )
+    connection_seconds: int = Field(
+        10, ge=2, le=300, description="PostgreSQL: for a connection to be made, or to come free."
+    )
+    statement_seconds: float = Field(
+        30.0, ge=1, le=3600, description="PostgreSQL: a statement that takes longer, or is not answered, is given up."
+    )
+    start_seconds: float = Field(
+        60.0, ge=0, le=3600, description="At the start: wait for a database that is not there, then end with status 1."
+    )
+
+    @property
+    def options(self) -> DatabaseOptions:
+        return DatabaseOptions(**self.model_dump(exclude={"url"}))
 
 
 class ArtifactSettings(Section):

@@ -2,6 +2,9 @@
 
 from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact, check_name, listing_sha256
 from duologue.store.database import Database
+from duologue.store.group_commit import GroupCommit
+from duologue.store.leader import Leader, Term
+from duologue.store.outage import DatabaseUnavailable
 from duologue.store.outbox import Outbox
 from duologue.store.workflows import WorkflowStore
 
@@ -9,8 +12,12 @@ __all__ = [
     "ArtifactDamaged",
     "ArtifactStore",
     "Database",
+    "DatabaseUnavailable",
+    "GroupCommit",
+    "Leader",
     "Outbox",
     "StoredArtifact",
+    "Term",
     "WorkflowStore",
     "check_name",
     "listing_sha256",

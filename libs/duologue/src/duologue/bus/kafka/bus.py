@@ -16,6 +16,7 @@ from duologue.bus.kafka.group import KafkaSubscription
 from duologue.bus.kafka.offsets import ends_of, lag_of
 from duologue.bus.kafka.options import KafkaOptions
 from duologue.bus.kafka.records import delivery_of
+from duologue.bus.kafka.rights import NAMES, require_rights, rights_of
 from duologue.bus.kafka.transactions import Transactions
 from duologue.bus.record import Delivery, Record
 from duologue.core.problems import WrongSetting
@@ -42,12 +43,18 @@ class KafkaBus:
         self._subscriptions: list[KafkaSubscription] = []
 
     @classmethod
-    async def open(cls, servers: Sequence[str], options: KafkaOptions) -> KafkaBus:
-        """Raises KafkaError when the cluster can't be reached, or does not let us write; `WrongSetting` for options."""
-        name = f"duologue-{options.instance or uuid.uuid4().hex[:12]}"
-        bus = cls(KafkaClients(servers, options, name), options.handover_seconds)
+    async def open(cls, servers: Sequence[str], options: KafkaOptions, service: str = "") -> KafkaBus:
+        """Raises KafkaError when the cluster can't be reached.
+
+        Raises `WrongSetting` for options, where we are refused, and for topics and rights that `service` lacks.
+        """
+        name = f"{NAMES}{options.instance or uuid.uuid4().hex[:12]}"
+        clients = KafkaClients(servers, options, name)
+        await asyncio.to_thread(clients.require_admission)
+        bus = cls(clients, options.handover_seconds)
         try:
             await bus._transactions.begin()
+            await bus._ask(lambda admin: require_rights(admin, rights_of(service)))
         except BaseException:
             await bus._transactions.close()
             raise

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from duologue.bus.kafka.admission import require_admission
 from duologue.bus.kafka.options import KafkaOptions
+from duologue.bus.kafka.security import security_of
 from duologue.bus.record import MOST_BYTES, MOST_HEADER_BYTES
-from duologue.core.problems import WrongSetting
 
 # With what Kafka keeps beside a record; a topic's max.message.bytes must not be less.
 MOST_MESSAGE_BYTES = MOST_BYTES + MOST_HEADER_BYTES + 4096
@@ -36,8 +34,12 @@ class KafkaClients:
             "bootstrap_timeout_ms": 10_000,
             "reconnect_backoff_max_ms": 2000,
             "metadata_max_age_ms": 30_000,
-            **_security(options),
+            **security_of(options),
         }
+
+    def require_admission(self) -> None:
+        """Raises `WrongSetting` where the brokers refuse us. Blocks."""
+        require_admission(self._common, self._options)
 
     def admin(self) -> KafkaAdminClient:
         return KafkaAdminClient(**self._common)
@@ -67,6 +69,7 @@ class KafkaClients:
             **self._common,
             transactional_id=self._name,
             transaction_timeout_ms=_TRANSACTION_MS,
+            max_block_ms=10_000,
             retry_backoff_ms=20,  # the broker still ends one transaction when the next begins
             acks="all",
             batch_size=262_144,
@@ -84,41 +87,3 @@ class KafkaClients:
             allow_auto_create_topics=False,
             fetch_max_wait_ms=100,
         )
-
-
-class TokenFile(AbstractTokenProvider):
-    """A token that somebody else keeps fresh in a file, as Kubernetes does."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def token(self) -> str:
-        return self._file.read_text(encoding="utf-8").strip()
-
-
-def _security(options: KafkaOptions) -> dict[str, Any]:
-    transport = "SSL" if options.tls else "PLAINTEXT"
-    security: dict[str, Any] = {"security_protocol": f"SASL_{transport}" if options.mechanism else transport}
-    if options.tls:
-        security["ssl_context"] = _context(options)
-    if options.mechanism:
-        security["sasl_mechanism"] = options.mechanism
-    if options.mechanism == "OAUTHBEARER":
-        security["sasl_oauth_token_provider"] = TokenFile(Path(options.token_file))
-    elif options.mechanism:
-        security |= {"sasl_plain_username": options.username, "sasl_plain_password": options.password}
-    return security
-
-
-def _context(options: KafkaOptions) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file or None)
-    except OSError as error:
-        raise WrongSetting(f"{options.ca_file} can't be used: {error} (setting kafka.ca_file)") from error
-    if options.certificate_file:
-        try:
-            context.load_cert_chain(options.certificate_file, options.key_file or None)
-        except OSError as error:
-            files = " and ".join(filter(None, (options.certificate_file, options.key_file)))
-            raise WrongSetting(f"{files} can't be used: {error} (setting kafka.certificate_file)") from error
-    return context

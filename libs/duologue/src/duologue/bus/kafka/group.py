@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -17,6 +17,7 @@ from duologue.bus.backlog import Backlog
 from duologue.bus.kafka.poller import Batch, Committed, Place, Poller
 from duologue.bus.kafka.progress import Progress, is_finished
 from duologue.bus.kafka.records import delivery_of
+from duologue.bus.kafka.rights import as_missing_right
 from duologue.bus.kafka.transactions import Transactions
 from duologue.bus.record import Delivery, LeaseLost, Record
 from duologue.bus.waiting import set_within
@@ -74,6 +75,7 @@ class KafkaSubscription:
         self._changed = asyncio.Event()
         self._closed = False
         self._full = False
+        self._looks_again = False
         self._failure: Exception | None = None
         self._poller = Poller(consumer, group, topics, self)
 
@@ -95,8 +97,7 @@ class KafkaSubscription:
         held = self._held.get(_place_of(delivery))
         if held is not None and held.generation == delivery.generation:
             held.in_flight.discard(delivery.offset)
-            self._release_what_is_idle()
-            self._regulate()
+            self._look_again()
 
     async def close(self) -> None:
         if self._closed:
@@ -153,7 +154,7 @@ class KafkaSubscription:
             if held := self._held.get(batch.place):
                 for consumed in batch.consumed:
                     if held.progress.read(consumed.offset):
-                        held.backlog.add(replace(delivery_of(consumed), generation=held.generation), now)
+                        held.backlog.add(delivery_of(consumed, held.generation), now)
                 held.progress.skip_to(batch.position)
         self._regulate()
         self._changed.set()
@@ -163,7 +164,7 @@ class KafkaSubscription:
             held.progress.settle(position)
 
     def failed(self, error: Exception) -> None:
-        self._failure = error
+        self._failure = as_missing_right(error)
         self._changed.set()
 
     def _hand_out(self, limit: int) -> list[Delivery]:
@@ -178,6 +179,17 @@ class KafkaSubscription:
                 handed.append(delivery)
         self._regulate()
         return handed
+
+    def _look_again(self) -> None:
+        """Once for all that is finished together: hundreds in one transaction, over dozens of partitions."""
+        if not self._looks_again:
+            self._looks_again = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looks_again = False
+        self._release_what_is_idle()
+        self._regulate()
 
     def _regulate(self) -> None:
         """Pause what has been read enough of, go on with it when that is worked off, and settle what is all done."""

@@ -24,7 +24,7 @@ Place = tuple[str, int]
 
 _POLL_SECONDS = 0.1
 _MOST_AT_ONCE = 500
-_COMMIT_MS = 5000
+_ANSWER_MS = 5000
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Poller:
         return self._consumer.group_metadata()
 
     def committed(self, place: Place) -> Committed | None:
-        """What the group has committed; asks the broker, from any thread."""
-        found = self._consumer.committed(TopicPartition(*place), metadata=True)
+        """What the group has committed; asks the broker, from any thread. Raises KafkaError."""
+        found = self._consumer.committed(TopicPartition(*place), metadata=True, timeout_ms=_ANSWER_MS)
         return None if found is None else Committed(found.offset, found.metadata)
 
     async def close(self) -> None:
@@ -178,9 +178,13 @@ class Poller:
         """Begin with what was assigned, at what the group has committed."""
         self._see_who_we_are()
         for partition in frozenset(self._assigned):
-            committed = self.committed(_place(partition))
-            if committed is None:  # a new group
-                committed = Committed(self._consumer.beginning_offsets([partition])[partition], "")
+            try:
+                committed = self._committed_or_first(partition)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                log.debug("not begun with", topic=partition.topic, partition=partition.partition, reason=str(error))
+                return
             with self._lock:
                 if partition not in self._assigned or not self._seek(partition, committed.offset):
                     continue
@@ -188,6 +192,12 @@ class Poller:
                 self._held.add(partition)
                 self._positions[partition] = committed.offset
                 self._tell(self._holder.taken, _place(partition), committed, self._member)
+
+    def _committed_or_first(self, partition: TopicPartition) -> Committed:
+        committed = self.committed(_place(partition))
+        if committed is None:  # a new group
+            return Committed(self._consumer.beginning_offsets([partition])[partition], "")
+        return committed
 
     def _seek(self, partition: TopicPartition, offset: int) -> bool:
         """False when the partition was taken from us."""
@@ -200,6 +210,8 @@ class Poller:
     def _go_on_behind_the_gap(self, positions: Mapping[TopicPartition, int]) -> None:
         beginnings = self._consumer.beginning_offsets(list(positions))
         for partition, position in positions.items():
+            if partition not in self._held or self._position(partition) != position:
+                continue  # said of a fetch of before, or before we began with it
             gone = max(beginnings[partition] - position, 0)
             _OVERTAKEN.labels(partition.topic, self._group).inc(gone)
             place = f"{partition.topic}/{partition.partition}"
@@ -220,7 +232,7 @@ class Poller:
             if partition not in self._held or self._position(partition) != position:
                 continue
             try:
-                self._consumer.commit({partition: OffsetAndMetadata(position)}, timeout_ms=_COMMIT_MS)
+                self._consumer.commit({partition: OffsetAndMetadata(position)}, timeout_ms=_ANSWER_MS)
             except KafkaError as error:  # another time
                 log.debug("not settled", topic=place[0], partition=place[1], reason=str(error))
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 from duologue.bus.record import Delivery, Record, check_size
@@ -26,16 +25,18 @@ def encode(record: Record) -> Encoded:
     return record.topic, record.key.encode(), record.value, headers
 
 
-def delivery_of(consumed: Any) -> Delivery:
+def delivery_of(consumed: Any, generation: int = 0) -> Delivery:
     """What a consumer gave, as ours. Other producers may have written it: no key, no value, any bytes in headers."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in consumed.headers}
     waits = headers.pop(_NOT_BEFORE, "")
     key = (consumed.key or b"").decode(errors="replace")
-    record = Record(consumed.topic, key, consumed.value or b"", headers)
-    return Delivery(replace(record, not_before=_seconds(waits)), consumed.partition, consumed.offset)
+    record = Record(consumed.topic, key, consumed.value or b"", headers, _seconds(waits))
+    return Delivery(record, consumed.partition, consumed.offset, generation)
 
 
 def _seconds(text: str) -> float:
+    if not text:
+        return 0.0
     try:
         seconds = float(text)
     except ValueError:

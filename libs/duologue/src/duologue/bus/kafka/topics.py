@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
-from kafka.errors import BrokerResponseError, KafkaError
+from kafka.errors import (
+    BrokerResponseError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from duologue.bus.dead_letters import REPLAYS
 from duologue.bus.kafka.client import MOST_MESSAGE_BYTES, KafkaClients
 from duologue.bus.kafka.options import KAFKA, KafkaOptions
+from duologue.bus.kafka.rights import require_rights, rights_of
 from duologue.contracts.topics import TOPICS, Topic
 from duologue.core.problems import WrongSetting
 
@@ -64,8 +71,10 @@ class Topics:
         servers = url.removeprefix(KAFKA)
         if servers == url or not servers:
             raise WrongSetting(f"{url!r} is no bus on Kafka, such as {KAFKA}host:9092 (setting bus.url)")
+        clients = KafkaClients(servers.split(","), options, "duologue-topics")
+        clients.require_admission()
         with _refusals(f"no bus on {servers}"):
-            return cls(KafkaClients(servers.split(","), options, "duologue-topics").admin())
+            return cls(clients.admin())
 
     def __enter__(self) -> Topics:
         return self
@@ -80,9 +89,12 @@ class Topics:
         """
         with _refusals("topics can't be read"):
             wanted = wanted_topics(replicas or min(len(self._admin.describe_cluster()["brokers"]), 3), partitions)
-            existing = sorted(set(self._admin.list_topics()) & {topic.name for topic in wanted})
-            found = self._found(existing) if existing else {}
+            found = self._found([topic.name for topic in wanted])
         return [difference for topic in wanted for difference in _differences(topic, found.get(topic.name))]
+
+    def require_rights_of(self, service: str) -> None:
+        with _refusals("rights can't be read"):
+            require_rights(self._admin, rights_of(service))
 
     def mend(self, difference: Difference) -> None:
         topic = difference.topic
@@ -99,16 +111,30 @@ class Topics:
                 raise ValueError(f"{topic.name} {difference.what}: that is not mended from here")
 
     def _found(self, names: Sequence[str]) -> dict[str, _Found]:
-        resources = [ConfigResource("TOPIC", name) for name in names]
-        settings = self._admin.describe_configs(resources, config_filter="all")["topic"]
+        """Those that the cluster has."""
+        topics = sorted(self._admin.describe_topics(names), key=lambda topic: str(topic["name"]))
+        # The names of what we may not see are not in the list of topics, as if it were not there.
+        if hidden := [topic["name"] for topic in topics if topic["error_code"] == TopicAuthorizationFailedError.errno]:
+            raise WrongSetting(f"right missing: Describe on {', '.join(hidden)}")
+        topics = [topic for topic in topics if topic["error_code"] != UnknownTopicOrPartitionError.errno]
+        settings = self._settings_of([topic["name"] for topic in topics])
         return {
             topic["name"]: _Found(
                 partitions=len(topic["partitions"]),
                 replicas=min(len(partition["replica_nodes"]) for partition in topic["partitions"]),
                 settings={name: config["value"] for name, config in settings[topic["name"]].items()},
             )
-            for topic in self._admin.describe_topics(names)
+            for topic in topics
         }
+
+    def _settings_of(self, names: Sequence[str]) -> dict[str, Any]:
+        if not names:
+            return {}
+        resources = [ConfigResource("TOPIC", name) for name in names]
+        found: dict[str, Any] = self._admin.describe_configs(resources, config_filter="all")["topic"]
+        if hidden := [name for name, settings in sorted(found.items()) if not settings]:
+            raise WrongSetting(f"right missing: DescribeConfigs on {', '.join(hidden)}")
+        return found
 
 
 def wanted_topics(replicas: int, partitions: int = 0) -> list[Wanted]:

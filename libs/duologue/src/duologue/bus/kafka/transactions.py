@@ -20,6 +20,7 @@ from kafka.errors import AuthorizationError, MessageSizeTooLargeError, RecordLis
 
 from duologue.bus.kafka.progress import Progress
 from duologue.bus.kafka.records import Encoded, encode
+from duologue.bus.kafka.rights import as_missing_right
 from duologue.bus.kafka.writer import Writer
 from duologue.bus.record import Delivery, LeaseLost, Record, RecordTooLarge
 
@@ -120,7 +121,9 @@ class Transactions:
                 await self._transact(jobs)
             except (*_TOO_LARGE, AuthorizationError) as error:
                 if len(jobs) == 1:
-                    jobs[0].fail(RecordTooLarge(str(error)) if isinstance(error, _TOO_LARGE) else error)
+                    jobs[0].fail(
+                        RecordTooLarge(str(error)) if isinstance(error, _TOO_LARGE) else as_missing_right(error)
+                    )
                     return
                 for job in jobs:
                     await self._write([job])

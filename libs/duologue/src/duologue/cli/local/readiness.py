@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from duologue.cli.connection import channel_to
 from duologue.cli.local.layout import Layout, Ports
 from duologue.cli.local.processes import MODEL_SERVERS, SLIM_SERVICES
 from duologue.cli.local.supervisor import Supervisor
@@ -64,7 +65,7 @@ def check_models(layout: Layout) -> list[roleplay_pb2.ModelStatus]:
     Raises `Failure` when it says nothing.
     """
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{layout.ports.roleplay}") as channel:
+        with channel_to(f"127.0.0.1:{layout.ports.roleplay}") as channel:
             stub = roleplay_pb2_grpc.RoleplayServiceStub(channel)
             response = stub.CheckModels(roleplay_pb2.CheckModelsRequest(), timeout=_MODEL_SECONDS)
     except grpc.RpcError as error:
@@ -101,7 +102,7 @@ def _answers(url: str) -> bool:
 
 
 def _is_serving(address: str) -> bool:
-    with grpc.insecure_channel(address) as channel:
+    with channel_to(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_SECONDS)

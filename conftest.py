@@ -1,0 +1,3 @@
+"""What all tests share, wherever they lie."""
+
+pytest_plugins = ("tests.support.databases",)

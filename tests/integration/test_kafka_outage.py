@@ -1,0 +1,86 @@
+"""What a cluster does to those who use it: its broker goes and comes back, and its retention overtakes a group."""
+
+import asyncio
+import signal
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from kafka import KafkaAdminClient, TopicPartition
+from prometheus_client import REGISTRY
+
+from duologue.bus import Record
+from duologue.bus.kafka.bus import KafkaBus
+from duologue.bus.kafka.options import KafkaOptions
+from tests.support.brokers.cluster import KafkaCluster
+from tests.support.bus_contract import record, take, values, work_off, written
+from tests.support.eventually import eventually
+
+OPTIONS = KafkaOptions(session_seconds=6.0, handover_seconds=5.0)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    cluster = KafkaCluster.start(tmp_path_factory.mktemp("broker"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def topic(cluster: KafkaCluster) -> str:
+    name = f"test.{uuid.uuid4().hex}.v1"
+    admin = KafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
+    admin.close()
+    return name
+
+
+async def test_while_the_broker_is_away_nothing_is_lost_and_then_all_goes_on(cluster: KafkaCluster, topic: str) -> None:
+    bus = await KafkaBus.open([cluster.bootstrap], OPTIONS)
+    member = await bus.subscribe("readers", [topic])
+    await bus.publish([record(topic, "before")])
+    (held,) = await take(member, 1)
+
+    cluster.signal(cluster.brokers[0], signal.SIGKILL)
+    publishing = asyncio.create_task(bus.publish([record(topic, "during")]))
+    finishing = asyncio.create_task(member.finish(held, [Record(topic, "one", b"caused")]))
+    await asyncio.wait({publishing, finishing}, timeout=1.0)
+    assert not publishing.done()
+    assert not finishing.done()
+    cluster.run(cluster.brokers[0])
+    await asyncio.to_thread(cluster.wait)
+
+    await asyncio.gather(publishing, finishing)
+    await work_off(member, expected=["during", "caused"])
+    assert sorted(await written(bus, topic)) == ["before", "caused", "during"]
+
+    async def nothing_is_left() -> bool:
+        return await bus.lag("readers", topic) == 0
+
+    await eventually(nothing_is_left, "the group has nothing left")
+    await bus.close()
+
+
+async def test_a_group_that_retention_overtook_goes_on_behind_the_gap_and_the_gap_is_counted(
+    cluster: KafkaCluster, topic: str
+) -> None:
+    bus = await KafkaBus.open([cluster.bootstrap], OPTIONS)
+    member = await bus.subscribe("slow", [topic])
+    await bus.publish([record(topic, "first")])
+    (delivery,) = await take(member, 1)
+    await member.finish(delivery)
+    await member.close()
+
+    for number in range(10):
+        await bus.publish([record(topic, str(number))])
+    places = [found.offset async for found in bus.read(topic)]
+    admin = KafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    admin.delete_records({TopicPartition(topic, 0): places[6]})
+    admin.close()
+
+    late = await bus.subscribe("slow", [topic])
+    assert values(await take(late, 5)) == ["5", "6", "7", "8", "9"]
+    gone = REGISTRY.get_sample_value("duologue_records_overtaken_total", {"topic": topic, "group": "slow"})
+    # What was committed may be past the end of the first record's transaction, or not.
+    assert gone in (places[6] - places[0] - 1, places[6] - places[0] - 2)
+    await bus.close()
