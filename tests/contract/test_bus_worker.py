@@ -7,17 +7,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+from google.protobuf.message import Message
 
 from duologue.bus import Bus, Poison, Record, RetryPolicy, Transient, Worker
 from duologue.bus import dead_letters as letters
+from duologue.bus.codec import decode, encode
 from duologue.bus.record import MOST_BYTES
 from duologue.bus.worker import ATTEMPT, DEADLINE, ORIGIN, REASON
-from duologue.contracts.topics import DIALOGUE_REQUESTED, Topic
+from duologue.contracts.topics import DIALOGUE_REQUESTED, TOPICS, Topic
 from tests.support.bus_backends import Backend
 from tests.support.bus_contract import PATIENCE_SECONDS, all_is_done
 from tests.support.eventually import eventually
 
 GROUP = "roleplay"
+# Field 1023, which no message has yet: a text.
+LATER = b"\xfa\x3f\x05later"
 QUICK = RetryPolicy(first=0.05, longest=0.4, deadline=60.0)
 
 Handle = Callable[[Record], Awaitable[Sequence[Record]]]
@@ -169,3 +173,35 @@ async def test_a_dead_letter_is_replayed_to_its_group_once_however_often_it_is_a
     assert [record.value for record in seen] == [sent(place).value]
     assert sent(place).headers.items() <= seen[0].headers.items()
     assert [letter.replayed async for letter in letters.dead_letters(place.bus)] == [True]
+
+
+async def test_a_newer_minor_version_is_read_and_what_cannot_be_read_is_put_aside_untouched(place: Place) -> None:
+    messages = {topic.name: topic for topic in TOPICS}
+    read: dict[str, Message] = {}
+    tried: set[str] = set()
+
+    async def handle(record: Record) -> list[Record]:
+        message = decode(messages[record.key].message, record)
+        if record.key not in tried:
+            tried.add(record.key)
+            raise Transient("another time")
+        read[record.key] = message
+        return []
+
+    for name, topic in messages.items():
+        sound = replace(encode(topic, topic.example, "test"), topic=place.topic.name, key=name)
+        newer = replace(sound, value=sound.value + LATER)
+        other = replace(sound, headers={**sound.headers, "ce_type": "duologue.v2.Other"})
+        broken = replace(sound, value=b"\xff")
+        await place.bus.publish([other, newer, broken])
+    async with place.working(handle):
+        dead = await place.arrived(place.dead, 2 * len(messages))
+        await place.all_is_done()
+    for name, topic in messages.items():
+        assert read[name].SerializeToString() == topic.example.SerializeToString() + LATER
+        other, broken = [letter for letter in dead if letter.key == name]
+        full_name = topic.message.DESCRIPTOR.full_name
+        assert other.headers[REASON] == f"a duologue.v2.Other, this version reads {full_name}"
+        assert other.value == topic.example.SerializeToString(deterministic=True)
+        assert broken.headers[REASON].startswith(f"not a {full_name}: ")
+        assert broken.value == b"\xff"

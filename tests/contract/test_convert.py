@@ -26,14 +26,15 @@ FACTS = st.dictionaries(TEXTS, TEXTS, max_size=3)
 COUNTS = st.integers(0, 2**63 - 1)
 SHARES = st.floats(0, 1)
 DECISIONS = st.builds(Decision, TEXTS, TEXTS, st.dictionaries(TEXTS, SHARES, max_size=3))
+CALLS = st.builds(ToolCall, TEXTS, FACTS, TEXTS, FACTS)
+SPOKEN = st.sampled_from([Role.CLIENT, Role.AGENT])
 TURNS = st.builds(
-    Turn,
-    role=st.sampled_from(list(Role)),
+    lambda who, **fields: Turn(role=who[0], call=who[1], **fields),
+    who=st.tuples(SPOKEN, st.none()) | st.tuples(st.just(Role.TOOL), CALLS),
     text=TEXTS,
     node=TEXTS,
     instruction=TEXTS,
     decisions=st.lists(DECISIONS, max_size=2).map(tuple),
-    call=st.none() | st.builds(ToolCall, TEXTS, FACTS, TEXTS, FACTS),
     repairs=st.lists(TEXTS, max_size=2).map(tuple),
     prompt_tokens=COUNTS,
     completion_tokens=COUNTS,
@@ -53,7 +54,7 @@ DIALOGUES = st.builds(
     split=st.sampled_from(list(Split)),
     index=COUNTS,
     turns=st.lists(TURNS, max_size=3).map(tuple),
-    end_reason=st.sampled_from(list(EndReason)),
+    end_reason=st.sampled_from([reason for reason in EndReason if reason is not EndReason.OTHER]),
     provenance=PROVENANCES,
     facts=FACTS,
 )
@@ -117,7 +118,7 @@ def test_every_value_of_the_protos_has_its_word_in_the_domain() -> None:
     for enum, words in ((pb.Role, Role), (pb.Split, Split), (pb.EndReason, EndReason)):
         prefix = f"{_screaming(enum.DESCRIPTOR.name)}_"
         names = {name.removeprefix(prefix).lower() for name in enum.DESCRIPTOR.values_by_name}
-        assert names == {"unspecified", *(word.value for word in words)}
+        assert names == {"unspecified", *(word.value for word in words if word is not EndReason.OTHER)}
 
 
 def _screaming(name: str) -> str:
@@ -129,7 +130,6 @@ def test_a_word_that_this_version_does_not_know_is_refused_by_name(number: int) 
     sound = DIALOGUE_GENERATED.example.dialogue
     for said, spoil in (
         ("unknown split", lambda message: setattr(message, "split", number)),
-        ("unknown end reason", lambda message: setattr(message, "end_reason", number)),
         ("unknown role", lambda message: setattr(message.turns[0], "role", number)),
     ):
         message = pb.Dialogue()
@@ -137,6 +137,35 @@ def test_a_word_that_this_version_does_not_know_is_refused_by_name(number: int) 
         spoil(message)
         with pytest.raises(UnreadableMessageError, match=f"{said} {number}"):
             dialogue_from_proto(message)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_dialogue_that_does_not_say_why_it_ended_is_refused(number: int) -> None:
+    message = pb.Dialogue()
+    message.CopyFrom(DIALOGUE_GENERATED.example.dialogue)
+    message.end_reason = number
+    with pytest.raises(UnreadableMessageError, match=f"unknown end reason {number}"):
+        dialogue_from_proto(message)
+
+
+def test_an_end_reason_of_a_newer_version_is_read_as_another_one() -> None:
+    message = pb.Dialogue()
+    message.CopyFrom(DIALOGUE_GENERATED.example.dialogue)
+    message.end_reason = 99
+    assert dialogue_from_proto(message).end_reason is EndReason.OTHER
+
+
+@pytest.mark.parametrize(
+    ("role", "claim"), [(pb.ROLE_TOOL, "is a tool's and has no call"), (pb.ROLE_AGENT, "has a call")]
+)
+def test_calls_are_what_tools_do_and_all_that_they_do(role: pb.Role.ValueType, claim: str) -> None:
+    message = pb.Dialogue()
+    message.CopyFrom(DIALOGUE_GENERATED.example.dialogue)
+    message.turns[0].role = role
+    if role == pb.ROLE_AGENT:
+        message.turns[0].call.name = "look_up"
+    with pytest.raises(UnreadableMessageError, match=rf"turns\[0\] {claim}"):
+        dialogue_from_proto(message)
 
 
 def test_the_examples_of_the_topics_are_dialogues_and_scores() -> None:

@@ -283,14 +283,18 @@ async def test_a_decision_on_a_round_that_is_not_there_is_poison(plane: ControlP
     assert (await plane.campaign(campaign_id)).history[0].kept == 0
 
 
-async def test_events_of_a_campaign_that_is_not_known_change_nothing(plane: ControlPlane) -> None:
+async def test_events_of_a_campaign_that_is_not_known_are_dead_letters_and_change_nothing(plane: ControlPlane) -> None:
     campaign_id = await plane.create()
     before = await plane.campaign(campaign_id)
     stranger = "11111111-6ee1-4c53-9f0e-3a4f1f3b0c1d"
-    await plane.events.scored(events_pb2.DialogueScored(dialogue_id="x", dialogue=_dialogue(stranger)))
-    await plane.events.filtered(events_pb2.DialogueFiltered(dialogue_id="x", campaign_id=stranger, round=1))
-    await plane.events.sealed(events_pb2.DatasetSealed(dataset_id="x", campaign_id=stranger, round=1))
-    await plane.events.trained(events_pb2.TrainingCompleted(training_id="x", campaign_id=stranger, round=1))
+    for handle, event in (
+        (plane.events.scored, events_pb2.DialogueScored(dialogue_id="x", dialogue=_dialogue(stranger))),
+        (plane.events.filtered, events_pb2.DialogueFiltered(dialogue_id="x", campaign_id=stranger, round=1)),
+        (plane.events.sealed, events_pb2.DatasetSealed(dataset_id="x", campaign_id=stranger, round=1)),
+        (plane.events.trained, events_pb2.TrainingCompleted(training_id="x", campaign_id=stranger, round=1)),
+    ):
+        with pytest.raises(Poison, match=f"campaign {stranger} is not known here"):
+            await handle(event)
     assert await plane.campaign(campaign_id) == before
 
 

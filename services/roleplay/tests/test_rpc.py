@@ -89,7 +89,7 @@ async def test_a_preview_that_nobody_listens_to_any_more_asks_no_more_models(
             grpc.StatusCode.INVALID_ARGUMENT,
             "persona 'nobody'",
         ),
-        (requested(workflow=dialogue_pb2.WorkflowRef()), grpc.StatusCode.INVALID_ARGUMENT, "leads outside the store"),
+        (requested(workflow=dialogue_pb2.WorkflowRef()), grpc.StatusCode.INVALID_ARGUMENT, "workflow.id is ''"),
     ],
 )
 async def test_a_preview_of_what_can_not_be_played_says_why(

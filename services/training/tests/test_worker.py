@@ -280,7 +280,9 @@ async def test_a_name_that_leads_out_of_its_folder_is_answered_with_an_error(
     bench: Bench, order: Order, field: str
 ) -> None:
     setattr(order, field, "../desk-r2")
-    assert f'{field}: "../desk-r2" is no name' in completed(await bench.worker("trains").handle(order)).error
+    (record,) = await bench.worker("trains").handle(order)
+    answer = events_pb2.TrainingCompleted.FromString(record.value)
+    assert f'{field}: "../desk-r2" is no name' in answer.error
     assert bench.calls == []
 
 

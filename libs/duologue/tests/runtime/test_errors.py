@@ -9,7 +9,7 @@ import grpc
 import pytest
 import structlog
 
-from duologue.bus import Poison, Transient
+from duologue.bus import NotThereYet, Poison, Transient
 from duologue.contracts.convert import UnreadableMessageError
 from duologue.contracts.v1 import training_pb2 as pb
 from duologue.contracts.v1 import training_pb2_grpc
@@ -114,7 +114,7 @@ async def test_a_very_long_message_is_shortened_and_still_arrives(
         (UnreadableMessageError("unknown role 7"), Poison),
         (INVALID, Poison),
         (ArtifactDamaged("damaged"), Poison),
-        (FileNotFoundError(2, "no such file", "x"), Transient),
+        (FileNotFoundError(2, "no such file", "x"), NotThereYet),
         (ConnectionResetError("gone"), Transient),
         (TimeoutError("late"), Transient),
         (Poison("as it is"), Poison),

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
 from sqlalchemy.orm import Session
 
-from duologue.bus import Poison, Record, Transient
+from duologue.bus import NotThereYet, Poison, Record
 from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
+from duologue.contracts.v1 import dialogue_pb2
 from duologue.contracts.v1 import events_pb2 as pb
-from duologue.core.dialogue import Split
+from duologue.core.dialogue import Split, dialogue_id
 from duologue.store import Database, Outbox
 from duologue_campaign.changes import Changes
 from duologue_campaign.means import add_to_sums
@@ -20,8 +20,6 @@ from duologue_campaign.phases import GENERATING, SPLIT_OF_PHASE
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow, RoundRow
 from duologue_campaign.window import count_in
-
-log = structlog.get_logger(__name__)
 
 
 class CampaignEvents:
@@ -47,9 +45,10 @@ class CampaignEvents:
         scores["workflow_id"] = event.workflow.id
 
         def record(session: Session, campaign: CampaignRow) -> None:
+            dialogue = event.dialogue
+            _check_asked_for(campaign, dialogue, split)
             if session.get(DialogueRow, event.dialogue_id) is not None:
                 return
-            dialogue = event.dialogue
             session.add(
                 DialogueRow(
                     id=event.dialogue_id,
@@ -83,7 +82,10 @@ class CampaignEvents:
             current = _round(campaign, event.round)
             dialogue = session.get(DialogueRow, event.dialogue_id)
             if dialogue is None:
-                raise Transient(f"dialogue {event.dialogue_id} is decided on, but has not come here yet")
+                raise NotThereYet(f"dialogue {event.dialogue_id} is decided on, but has not come here yet")
+            if (dialogue.campaign_id, dialogue.round) != (campaign.id, event.round):
+                place = f"round {dialogue.round} of campaign {dialogue.campaign_id}"
+                raise Poison(f"dialogue {event.dialogue_id} is of {place}, not of round {event.round} of {campaign.id}")
             if dialogue.decision != "pending":
                 return
             dialogue.decision = "kept" if event.kept else "dropped"
@@ -99,6 +101,10 @@ class CampaignEvents:
     async def sealed(self, event: pb.DatasetSealed) -> Sequence[Record]:
         def record(session: Session, campaign: CampaignRow) -> None:
             current = _round(campaign, event.round)
+            if event.dataset_id != current.dataset_id:
+                raise Poison(f"dataset {event.dataset_id} was not asked for in round {event.round} of {campaign.id}")
+            if event.kept > event.candidates:
+                raise Poison(f"kept is {event.kept}, of {event.candidates} candidates")
             if session.get(DatasetRow, event.dataset_id) is None:
                 current.candidates = event.candidates  # with those that came while it was asked for
                 session.add(
@@ -118,26 +124,27 @@ class CampaignEvents:
     async def trained(self, event: pb.TrainingCompleted) -> Sequence[Record]:
         def record(session: Session, campaign: CampaignRow) -> None:
             adapter = session.get(AdapterRow, event.training_id)
-            if adapter is not None and adapter.training is None:
+            if adapter is None or (adapter.campaign_id, adapter.round) != (campaign.id, event.round):
+                raise Poison(f"training {event.training_id} was not asked for in round {event.round} of {campaign.id}")
+            if not event.error:
+                _check_adapter(adapter, event)
+            if adapter.training is None:
                 adapter.training = event.SerializeToString()
                 adapter.state = "failed" if event.error else "candidate"
 
         return await self._change(event.campaign_id, record)
 
     async def _change(self, campaign_id: str, record: Callable[[Session, CampaignRow], Any]) -> Sequence[Record]:
-        def work(session: Session) -> bool:
+        def work(session: Session) -> None:
             campaign = session.get(CampaignRow, campaign_id, with_for_update=True)
             if campaign is None:
-                return False
+                raise Poison(f"campaign {campaign_id} is not known here")
             record(session, campaign)
             self._machine.advance(session, campaign)
-            return True
 
-        if await self._database.run(work):
-            self._outbox.wake()
-            self._changes.tell()
-        else:
-            log.warning("event of a campaign that is not known here", campaign=campaign_id)
+        await self._database.run(work)
+        self._outbox.wake()
+        self._changes.tell()
         return []
 
 
@@ -145,3 +152,23 @@ def _round(campaign: CampaignRow, number: int) -> RoundRow:
     if not 1 <= number <= len(campaign.history):
         raise Poison(f"round {number} of campaign {campaign.id}, which has {len(campaign.history)}")
     return campaign.history[number - 1]
+
+
+def _check_asked_for(campaign: CampaignRow, dialogue: dialogue_pb2.Dialogue, split: Split) -> None:
+    """A dialogue that was never asked for would take the place of one that was."""
+    current = _round(campaign, dialogue.round)
+    if dialogue.id != dialogue_id(campaign.id, dialogue.round, split, dialogue.index):
+        place = f"{split} dialogue {dialogue.index} of round {dialogue.round} of campaign {campaign.id}"
+        raise Poison(f"dialogue.id is {dialogue.id}, which is not that of {place}")
+    if SPLIT_OF_PHASE.get(current.phase) is split and dialogue.index >= current.issued:
+        raise Poison(f"dialogue.index is {dialogue.index}, round {dialogue.round} asked for {current.issued} so far")
+
+
+def _check_adapter(adapter: AdapterRow, event: pb.TrainingCompleted) -> None:
+    """What is told without these would be taken for the base model."""
+    trained = event.adapter
+    if trained.id != adapter.id:
+        raise Poison(f"adapter.id is {trained.id!r}, training {adapter.id} was to make another")
+    for field, value in (("served_model", trained.served_model), ("fingerprint.uri", trained.fingerprint.uri)):
+        if not value:
+            raise Poison(f"training {adapter.id} ended well, and adapter.{field} is empty")

@@ -67,6 +67,10 @@ class Sealer:
         """Look again: a candidate came, or a dataset was asked for."""
         self._wake.set()
 
+    def check(self, scored: events_pb2.DialogueScored) -> None:
+        """Raises what writing the dialogue into a dataset would raise."""
+        self._row(scored)
+
     async def run(self, term: Term) -> None:
         """Seal what is complete for as long as the term holds."""
         while term.holds:
@@ -128,10 +132,10 @@ class Sealer:
             return await asyncio.to_thread(self._store, file, seal, decisions, kept)
 
     def _write_rows(self, writer: pq.ParquetWriter, payloads: list[bytes]) -> None:
-        writer.write_table(pa.Table.from_pylist([self._row(payload) for payload in payloads], schema=SCHEMA))
+        rows = [self._row(events_pb2.DialogueScored.FromString(payload)) for payload in payloads]
+        writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
 
-    def _row(self, payload: bytes) -> dict[str, Any]:
-        scored = events_pb2.DialogueScored.FromString(payload)
+    def _row(self, scored: events_pb2.DialogueScored) -> dict[str, Any]:
         workflow = self._workflows.get(scored.workflow)
         return dataset_row(dialogue_from_proto(scored.dialogue), scores_from_proto(scored.scores), workflow)
 

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from duologue.bus import Record
-from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
-from duologue.contracts.v1 import dialogue_pb2
+from duologue.contracts.convert import scores_from_proto, split_from_proto
 from duologue.contracts.v1 import events_pb2 as pb
+from duologue.core.dialogue import Split
 from duologue.store import Database, GroupCommit
 from duologue.store.insert import insert_all_once
 from duologue_filtering.sealing import Sealer
@@ -26,8 +26,8 @@ class CollectCandidate:
         self._sealer = sealer
 
     async def handle(self, event: pb.DialogueScored) -> Sequence[Record]:
-        if event.dialogue.split == dialogue_pb2.SPLIT_TRAINING:
-            dialogue_from_proto(event.dialogue)  # what can't be read would stop the sealing of its whole round
+        if split_from_proto(event.dialogue.split) is Split.TRAINING:
+            self._sealer.check(event)  # what can't be written would stop the sealing of its whole round
             await self._candidates.add(
                 {
                     "dialogue_id": event.dialogue_id,

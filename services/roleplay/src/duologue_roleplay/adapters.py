@@ -40,7 +40,14 @@ class AdapterCheck:
         return []
 
     async def check(self, adapter: pb.AdapterRef) -> None:
-        """Raises `Transient` while the server answers as another model; records wait until it is mended."""
+        """Raises `Transient` while the server answers as another model; records wait until it is mended.
+
+        Raises `Poison` for an adapter that can't be checked: it would answer as what it is not.
+        """
+        if bool(adapter.id) != bool(adapter.served_model):
+            raise Poison(
+                f"adapter.id is {adapter.id!r} and adapter.served_model {adapter.served_model!r}: one needs the other"
+            )
         key = (adapter.served_model, adapter.fingerprint.sha256)
         if not adapter.id or self._is_trusted(key):
             return

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from duologue.contracts.convert import dialogue_to_proto, turn_to_proto
+from duologue.contracts.limits import check_limits
 from duologue.contracts.v1 import roleplay_pb2 as pb
 from duologue.contracts.v1 import roleplay_pb2_grpc
 from duologue.core.dialogue import Turn
@@ -25,6 +26,7 @@ class RoleplayRpc(roleplay_pb2_grpc.RoleplayServiceServicer):
     async def PreviewDialogue(
         self, request: pb.PreviewDialogueRequest, context: Any
     ) -> AsyncIterator[pb.PreviewDialogueResponse]:
+        check_limits(request.request)
         turns: asyncio.Queue[Turn | None] = asyncio.Queue()
         playing = asyncio.create_task(self._play.play(request.request, turns.put))
         playing.add_done_callback(lambda _: turns.put_nowait(None))

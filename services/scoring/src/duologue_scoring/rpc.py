@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from duologue.contracts.convert import dialogue_from_proto, persona_from_proto, scores_to_proto
+from duologue.contracts.limits import check_limits
 from duologue.contracts.v1 import scoring_pb2 as pb
 from duologue.contracts.v1 import scoring_pb2_grpc
 from duologue.store import WorkflowStore
@@ -19,6 +20,7 @@ class ScoringRpc(scoring_pb2_grpc.ScoringServiceServicer):
         self._workflows = workflows
 
     async def ScoreDialogue(self, request: pb.ScoreDialogueRequest, context: Any) -> pb.ScoreDialogueResponse:
+        check_limits(request)
         scores, _ = await self._scorer.score(
             dialogue_from_proto(request.dialogue),
             self._workflows.get(request.workflow),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -37,6 +38,8 @@ from duologue_training.trainings import Trainings
 
 log = structlog.get_logger(__name__)
 
+_LONGEST_ERROR = 10_000
+
 
 class TrainAdapter:
     """Trains what is requested. A training that is already in the artifact store is told of, not done again.
@@ -56,7 +59,7 @@ class TrainAdapter:
                 completed = await self._complete(event)
             await self._tell(event, "done")
         except Poison as error:
-            completed = pb.TrainingCompleted(error=str(error))
+            completed = pb.TrainingCompleted(error=_told(error))
             await self._tell(event, "failed", error=completed.error)
         completed.training_id = event.training_id
         completed.campaign_id = event.campaign_id
@@ -126,12 +129,17 @@ class TrainAdapter:
 
     def _examples(self, event: pb.TrainingRequested) -> list[Example]:
         examples: list[Example] = []
+        if twice := _twice(sealed.data.uri for sealed in event.datasets):
+            raise Poison(f"datasets: {twice} comes twice, and would count twice")
         for sealed in event.datasets:
+            if not sealed.data.sha256:
+                raise Poison(f"datasets: {sealed.data.uri!r} comes without its sha256")
             data = self._artifacts.read(sealed.data.uri, sealed.data.sha256)
             try:
                 for turns in pq.read_table(BytesIO(data), columns=["examples"])["examples"].to_pylist():
                     examples.extend(Example(prompt=turn["prompt"], completion=turn["completion"]) for turn in turns)
-            except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
+            # OSError as well: of a file that is damaged, for the bytes are here.
+            except (pa.ArrowException, LookupError, OSError, TypeError, ValueError) as error:
                 raise Poison(f"{sealed.data.uri} is no dataset: {error}") from error
         if not examples:
             raise Poison("nothing to learn from: there is no agent turn in the datasets")
@@ -200,3 +208,13 @@ class TrainAdapter:
                 error=error,
             )
         )
+
+
+def _told(error: Poison) -> str:
+    """As the campaign takes it: a process may say anything on its way out."""
+    return str(error).replace("\0", "")[:_LONGEST_ERROR]
+
+
+def _twice(uris: Iterable[str]) -> str:
+    """One that comes more than once; empty when none does."""
+    return next((uri for uri, times in Counter(uris).items() if times > 1), "")

@@ -3,12 +3,13 @@
 from duologue.bus.connect import open_bus
 from duologue.bus.record import Bus, Delivery, LeaseLost, Record, RecordTooLarge, Subscription
 from duologue.bus.retry import RetryPolicy
-from duologue.bus.worker import Poison, Transient, Worker
+from duologue.bus.worker import NotThereYet, Poison, Transient, Worker
 
 __all__ = [
     "Bus",
     "Delivery",
     "LeaseLost",
+    "NotThereYet",
     "Poison",
     "Record",
     "RecordTooLarge",

@@ -6,7 +6,7 @@ import heapq
 import math
 from collections import deque
 
-from duologue.bus.record import Delivery
+from duologue.bus.record import LONGEST_WAIT_SECONDS, Delivery
 
 # Of one partition; a process keeps them in memory.
 MOST_WAITING = 500
@@ -38,7 +38,7 @@ class Backlog:
 
     def add(self, delivery: Delivery, now: float) -> None:
         """`now` in seconds since the epoch."""
-        if delivery.record.not_before > now:
+        if now < delivery.record.not_before <= now + LONGEST_WAIT_SECONDS:
             heapq.heappush(self._waiting, (delivery.record.not_before, delivery.offset, delivery))
         else:
             self._due.append(delivery)

@@ -10,10 +10,14 @@ from google.protobuf.message import DecodeError, Message
 
 from duologue.bus.record import Record
 from duologue.bus.worker import Poison
+from duologue.contracts.convert import UnreadableMessageError
+from duologue.contracts.limits import check_limits
 from duologue.contracts.topics import TOPICS, Topic
 
 M = TypeVar("M", bound=Message)
 
+_CONTENT_TYPE = "application/protobuf"
+_SHOWN_CHARACTERS = 100
 _KEYS = {topic.message: topic.key for topic in TOPICS}
 
 
@@ -26,17 +30,37 @@ def encode(topic: Topic, message: Message, source: str) -> Record:
         "ce_source": f"/duologue/{source}",
         "ce_type": message.DESCRIPTOR.full_name,
         "ce_time": datetime.now(UTC).isoformat(),
-        "content-type": "application/protobuf",
+        "content-type": _CONTENT_TYPE,
     }
     return Record(topic.name, topic.key_of(message), value, headers)
 
 
 def decode(message: type[M], record: Record) -> M:
-    """The message of a record. Raises `Poison` when the bytes are not one, or lack what every message has: a key."""
+    """The message of a record, with all fields, also those that only newer versions know.
+
+    Raises `Poison` when the record says that it holds another message, as another major version of it, when the bytes
+    are not one, and when a field holds what it can't, as an empty key.
+    """
+    name = message.DESCRIPTOR.full_name
+    _check_headers(name, record)
     try:
         decoded = message.FromString(record.value)
     except DecodeError as error:
-        raise Poison(f"not a {message.DESCRIPTOR.full_name}: {error}") from error
+        raise Poison(f"not a {name}: {error}") from error
     if (key := _KEYS.get(message)) and not getattr(decoded, key):
-        raise Poison(f"a {message.DESCRIPTOR.full_name} without {key}")
+        raise Poison(f"a {name} without {key}")
+    try:
+        check_limits(decoded)
+    except UnreadableMessageError as error:
+        raise Poison(f"a {name} that can't be: {error}") from error
     return decoded
+
+
+def _check_headers(name: str, record: Record) -> None:
+    """Another message may decode all the same, as something else. Producers that say nothing are believed."""
+    said = record.headers.get("ce_type", name)
+    if said != name:
+        raise Poison(f"a {said[:_SHOWN_CHARACTERS]}, this version reads {name}")
+    media = record.headers.get("content-type", _CONTENT_TYPE)
+    if media.partition(";")[0].strip().lower() != _CONTENT_TYPE:
+        raise Poison(f"{media[:_SHOWN_CHARACTERS]}, where a {name} comes as {_CONTENT_TYPE}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 # What is larger belongs into the artifact store.
 MOST_BYTES = 1_048_576
 MOST_HEADER_BYTES = 65_536
+# Twice the longest pause that settings allow between attempts, for clocks that differ.
+LONGEST_WAIT_SECONDS = 172_800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,8 @@ class Record:
     """A message to publish. Records of a topic with one key keep their order.
 
     `not_before`: seconds since the epoch; no consumer is given the record earlier, and those behind it do not wait with
-    it. 0: at once.
+    it. 0: at once. So is what would wait for longer than `LONGEST_WAIT_SECONDS`: nobody of ours asks for that, and a
+    record that never comes due would hold up its partition. Raises ValueError for a time that is none.
     """
 
     topic: str
@@ -24,6 +28,10 @@ class Record:
     value: bytes
     headers: dict[str, str] = field(default_factory=dict)
     not_before: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.not_before):
+            raise ValueError(f"not_before is {self.not_before}: a record waits for a time in seconds since the epoch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +61,14 @@ def check_size(record: Record) -> None:
     size = len(record.key.encode()) + len(record.value)
     if size > MOST_BYTES:
         raise RecordTooLarge(f"a record for {record.topic} has {size:,} bytes, more than {MOST_BYTES:,}")
-    headers = sum(len(name.encode()) + len(value.encode()) for name, value in record.headers.items())
+    headers = header_bytes(record.headers)
     if headers > MOST_HEADER_BYTES:
         raise RecordTooLarge(f"a record for {record.topic} has {headers:,} bytes of headers")
+
+
+def header_bytes(headers: Mapping[str, str]) -> int:
+    """How many bytes headers have, of the `MOST_HEADER_BYTES` that a record may have."""
+    return sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
 
 
 class Subscription(Protocol):

@@ -15,7 +15,16 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from duologue.bus.circuit import CircuitBreaker
 from duologue.bus.limit import DeadLetterLimit
-from duologue.bus.record import Bus, Delivery, LeaseLost, Record, RecordTooLarge, Subscription
+from duologue.bus.record import (
+    MOST_HEADER_BYTES,
+    Bus,
+    Delivery,
+    LeaseLost,
+    Record,
+    RecordTooLarge,
+    Subscription,
+    header_bytes,
+)
 from duologue.bus.retry import RetryPolicy
 from duologue.contracts.topics import Topic
 
@@ -34,6 +43,7 @@ _SECONDS = Histogram(
 )
 
 _LONGEST_REASON = 2000
+_LONGEST_ORIGIN = 300
 # Outcomes on their way to the bus; they stay in memory until they are there.
 _MOST_WRITING = 500
 
@@ -55,6 +65,10 @@ class Transient(Exception):
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NotThereYet(Transient):
+    """What this record refers to may still come: try again. Others fare well meanwhile, so this is no outage."""
 
 
 Handle = Callable[[Record], Awaitable[Sequence[Record]]]
@@ -227,9 +241,10 @@ class Worker:
         except Poison as error:
             return "dead", [self._dead_letter(delivery, str(error))]
         except Transient as error:
-            self._circuit.fail(_origin(delivery), str(error))
-            if self._circuit.is_open:  # an outage: this attempt does not count
-                return self._again(delivery, str(error), self._pause(delivery, error.retry_after), {})
+            if not isinstance(error, NotThereYet):
+                self._circuit.fail(_origin(delivery), str(error))
+                if self._circuit.is_open:  # an outage: this attempt does not count
+                    return self._again(delivery, str(error), self._pause(delivery, error.retry_after), {})
             return self._put_off(delivery, str(error), error.retry_after)
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -275,13 +290,25 @@ class Worker:
 
     def _aside(self, delivery: Delivery, topic: str, reason: str, extra: dict[str, str], not_before: float) -> Record:
         ours = {ORIGIN: _origin(delivery), REASON: reason[:_LONGEST_REASON], **extra}
-        headers = {**delivery.record.headers, **ours}
+        headers = _with_ours(delivery.record.headers, ours)
         return replace(delivery.record, topic=topic, headers=headers, not_before=not_before)
+
+
+def _with_ours(headers: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a record and ours; where that is more than a record may have, without its largest."""
+    kept = {**headers, **ours}
+    excess = header_bytes(kept) - MOST_HEADER_BYTES
+    if excess > 0:
+        for name in sorted(headers.keys() - ours.keys(), key=lambda name: len(headers[name]), reverse=True):
+            excess -= header_bytes({name: kept.pop(name)})
+            if excess <= 0:
+                break
+    return kept
 
 
 def _origin(delivery: Delivery) -> str:
     """Where the record stood first, through all its attempts."""
-    return delivery.record.headers.get(ORIGIN, delivery.place)
+    return delivery.record.headers.get(ORIGIN, delivery.place)[:_LONGEST_ORIGIN]
 
 
 def _attempt_of(delivery: Delivery) -> int:

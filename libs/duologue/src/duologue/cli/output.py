@@ -141,9 +141,15 @@ def number(value: float | None) -> str:
 
 
 def enum_name(message: Message, field: str) -> str:
-    """The value of an enum field as people say it: CAMPAIGN_STATE_RUNNING of `state` is "running"."""
+    """The value of an enum field as people say it: CAMPAIGN_STATE_RUNNING of `state` is "running".
+
+    One that only newer versions know is its number.
+    """
     descriptor = message.DESCRIPTOR.fields_by_name[field]
     enum: Any = descriptor.enum_type
-    name = enum.values_by_number[getattr(message, field)].name
+    number = getattr(message, field)
+    if number not in enum.values_by_number:
+        return str(number)
+    name = enum.values_by_number[number].name
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return str(name.removeprefix(prefix).lower())

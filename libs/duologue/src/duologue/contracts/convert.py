@@ -23,7 +23,7 @@ _END_REASONS = {
 }
 _ROLE_OF = {number: role for role, number in _ROLES.items()}
 _SPLIT_OF = {number: split for split, number in _SPLITS.items()}
-_END_REASON_OF = {number: reason for reason, number in _END_REASONS.items()}
+_END_REASON_OF: dict[int, EndReason] = {number: reason for reason, number in _END_REASONS.items()}
 
 
 class UnreadableMessageError(ValueError):
@@ -45,15 +45,18 @@ def dialogue_to_proto(dialogue: Dialogue) -> pb.Dialogue:
 
 
 def dialogue_from_proto(message: pb.Dialogue) -> Dialogue:
-    """Raises `UnreadableMessageError` for a role, split or end reason that this version does not know."""
+    """Raises `UnreadableMessageError` for a role or split that this version does not know, and for no end reason.
+
+    An end reason of a newer version is `OTHER`: nothing is decided by it.
+    """
     return Dialogue(
         id=message.id,
         campaign_id=message.campaign_id,
         round=message.round,
         split=split_from_proto(message.split),
         index=message.index,
-        turns=tuple(_turn_from_proto(turn) for turn in message.turns),
-        end_reason=_known(_END_REASON_OF, message.end_reason, "end reason"),
+        turns=tuple(_turn_from_proto(turn, f"turns[{index}]") for index, turn in enumerate(message.turns)),
+        end_reason=_end_reason_from_proto(message.end_reason),
         provenance=_provenance_from_proto(message.provenance),
         facts=dict(message.facts),
     )
@@ -83,10 +86,14 @@ def turn_to_proto(turn: Turn) -> pb.Turn:
     return message
 
 
-def _turn_from_proto(message: pb.Turn) -> Turn:
+def _turn_from_proto(message: pb.Turn, where: str) -> Turn:
     call = message.call
+    role = _known(_ROLE_OF, message.role, "role")
+    if message.HasField("call") != (role is Role.TOOL):
+        claim = "has a call and is not a tool's" if message.HasField("call") else "is a tool's and has no call"
+        raise UnreadableMessageError(f"{where} {claim}")
     return Turn(
-        role=_known(_ROLE_OF, message.role, "role"),
+        role=role,
         text=message.text,
         node=message.node,
         instruction=message.instruction,
@@ -153,6 +160,12 @@ def split_to_proto(split: Split) -> pb.Split.ValueType:
 
 def split_from_proto(number: int) -> Split:
     return _known(_SPLIT_OF, number, "split")
+
+
+def _end_reason_from_proto(number: int) -> EndReason:
+    if number <= pb.END_REASON_UNSPECIFIED:
+        raise UnreadableMessageError(f"unknown end reason {number}")
+    return _END_REASON_OF.get(number, EndReason.OTHER)
 
 
 def _known(table: Mapping[Any, T], number: int, noun: str) -> T:

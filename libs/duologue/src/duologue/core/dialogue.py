@@ -26,6 +26,7 @@ class EndReason(StrEnum):
     DERAILED = "derailed"  # too many replies in a row that fit no edge
     TURN_LIMIT = "turn_limit"
     SILENT = "silent"  # a role produced no usable utterance, even when asked again
+    OTHER = "other"  # one that this version does not know: read from a newer one, never given
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import structlog
 
-from duologue.bus import Poison, Transient
+from duologue.bus import NotThereYet, Poison, Transient
 from duologue.core.problems import InvalidInput
 from duologue.runtime.failures import classify_errors
 
@@ -33,6 +33,7 @@ _STATUS = {
     # What a worker would bury or put off, a caller hears of.
     Poison: grpc.StatusCode.INVALID_ARGUMENT,
     Transient: grpc.StatusCode.UNAVAILABLE,
+    NotThereYet: grpc.StatusCode.UNAVAILABLE,
 }
 # Details travel in a header, percent-encoded, and gRPC refuses an answer whose headers are longer than 8 KiB.
 _LONGEST_DETAILS = 2500

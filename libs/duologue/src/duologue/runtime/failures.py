@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from duologue.bus import Poison, Transient
+from duologue.bus import NotThereYet, Poison, Transient
 from duologue.contracts.convert import UnreadableMessageError
 from duologue.core.problems import InvalidInput
 from duologue.models import ModelRefused, ModelUnavailable
@@ -31,5 +31,7 @@ def classify_errors() -> Iterator[None]:
         raise Poison(str(error)) from error
     except DatabaseUnavailable as error:
         raise Transient(f"the database does not answer: {error}") from error
+    except FileNotFoundError as error:
+        raise NotThereYet(f"{type(error).__name__}: {error}") from error
     except (OSError, TimeoutError) as error:
         raise Transient(f"{type(error).__name__}: {error}") from error

@@ -106,16 +106,12 @@ class Runtime:
         of this one, both or neither. What it raises decides what becomes of the record; see `failures`.
         """
 
-        async def handle_record(record: Record) -> Sequence[Record]:
-            with structlog.contextvars.bound_contextvars(key=record.key, topic=topic.name), classify_errors():
-                return await handle(decode(message, record))
-
         bus = self.settings.bus
         worker = Worker(
             self.bus,
             topic,
             self.service,
-            handle_record,
+            record_handler(topic, message, handle),
             concurrency=concurrency,
             retry=bus.retry,
             dead_letter_share=bus.dead_letter_share,
@@ -167,6 +163,18 @@ class Runtime:
             refuse_address("metrics", metrics.host, metrics.port, error)
         self._metrics_port = server.server_port
         self._stack.callback(server.shutdown)
+
+
+def record_handler(
+    topic: Topic, message: type[M], handle: Callable[[M], Awaitable[Sequence[Record]]]
+) -> Callable[[Record], Awaitable[Sequence[Record]]]:
+    """`handle` as a worker takes it: given the message of a record, its errors told apart."""
+
+    async def handle_record(record: Record) -> Sequence[Record]:
+        with structlog.contextvars.bound_contextvars(key=record.key, topic=topic.name), classify_errors():
+            return await handle(decode(message, record))
+
+    return handle_record
 
 
 def _refuse(message: object) -> NoReturn:

@@ -14,6 +14,9 @@ import fsspec
 
 from duologue.core.problems import InvalidInput, Problem, WrongSetting
 
+# What file systems take: bytes of a file's name, and characters of a path, with room for the store's own.
+_LONGEST_PART = 240
+_LONGEST_URI = 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
@@ -78,8 +81,17 @@ class ArtifactStore:
         return StoredArtifact(uri, listing_sha256(hashes))
 
     def read(self, uri: str, sha256: str = "") -> bytes:
-        """The bytes of a file. Raises FileNotFoundError, or `ArtifactDamaged` when they don't have the given hash."""
-        data: bytes = self._fs.cat_file(self._at(uri))
+        """The bytes of a file.
+
+        Raises FileNotFoundError, `ArtifactDamaged` when they don't have the given hash, and `InvalidInput` where no
+        file can be.
+        """
+        try:
+            data: bytes = self._fs.cat_file(self._at(uri))
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise InvalidInput(
+                [Problem(repr(uri), 0, "is no artifact: it names a folder, or a file as one")]
+            ) from error
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             raise ArtifactDamaged(f"{uri} does not have the SHA-256 {sha256} that it was written with")
         return data
@@ -95,6 +107,8 @@ class ArtifactStore:
         path = PurePosixPath(uri)
         if path.is_absolute() or ".." in path.parts or not path.parts:
             raise InvalidInput([Problem(repr(uri), 0, "is no artifact: it leads outside the store")])
+        if "\0" in uri or any(len(part.encode()) > _LONGEST_PART for part in path.parts) or len(uri) > _LONGEST_URI:
+            raise InvalidInput([Problem(repr(uri[:100]), 0, "is no artifact: no file can have that name")])
         return f"{self._root.rstrip('/')}/{path}"
 
 

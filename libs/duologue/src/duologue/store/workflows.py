@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 
 from pydantic import ValidationError
@@ -14,11 +15,12 @@ _KEPT = 256
 
 
 class WorkflowStore:
-    """Workflows in the artifact store, the last few hundred in memory."""
+    """Workflows in the artifact store, the last few hundred in memory. For any thread."""
 
     def __init__(self, artifacts: ArtifactStore) -> None:
         self._artifacts = artifacts
         self._kept: OrderedDict[str, Workflow] = OrderedDict()
+        self._lock = threading.Lock()
 
     def put(self, workflow: Workflow) -> pb.WorkflowRef:
         stored = self._artifacts.write(f"workflows/{workflow.version}.json", workflow.to_json().encode())
@@ -27,17 +29,16 @@ class WorkflowStore:
 
     def get(self, ref: pb.WorkflowRef) -> Workflow:
         """Raises FileNotFoundError, or `ArtifactDamaged` when what lies there is another workflow."""
-        workflow = self._kept.get(ref.version)
-        if workflow is None:
-            data = self._artifacts.read(ref.artifact.uri, ref.artifact.sha256)
-            workflow = _parsed(data)
-            if workflow is None or workflow.version != ref.version:
+        with self._lock:
+            workflow = self._kept.get(ref.version)
+            if workflow is None:
+                workflow = _parsed(self._artifacts.read(ref.artifact.uri, ref.artifact.sha256))
+            if workflow is None or (workflow.version, workflow.id) != (ref.version, ref.id):
                 raise ArtifactDamaged(f"{ref.artifact.uri} is not version {ref.version} of {ref.id}")
             self._kept[ref.version] = workflow
+            self._kept.move_to_end(ref.version)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(ref.version)
         return workflow
 
 
