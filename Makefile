@@ -28,8 +28,9 @@ down: ## stop them
 test: setup ## all tests, fast ones first
 	$(BIN)/pytest
 
-test-faults: setup ## 2,000 dialogues (10,000 with FULL=1) in a storm of faults; SEED=n for another one
-	DUOLOGUE_TEST_DIALOGUES=$(if $(FULL),10000,2000) DUOLOGUE_TEST_SEED=$(SEED) $(BIN)/pytest -s --show-capture=no tests/faults/test_storm.py
+test-faults: setup ## 2,000 dialogues (10,000 with FULL=1) in a storm of faults, 10,000 bad messages a topic; SEED=n
+	DUOLOGUE_TEST_DIALOGUES=$(if $(FULL),10000,2000) DUOLOGUE_TEST_MESSAGES=10000 DUOLOGUE_TEST_SEED=$(SEED) \
+		$(BIN)/pytest -s --show-capture=no tests/faults/test_storm.py tests/integration/test_mutated_*.py
 
 lint: .venv/.ready ## format, lint, types, import walls, protos
 	$(BIN)/ruff format --check .
