@@ -1,17 +1,24 @@
-"""`duologue topics` against a real broker."""
+"""`duologue topics` and `duologue dlq` against a real broker."""
 
+import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 
+from duologue.bus import Record, open_bus
+from duologue.bus.codec import encode
+from duologue.bus.kafka.options import KafkaOptions
+from duologue.bus.worker import FAILED_AT, ORIGIN, REASON
 from duologue.contracts.topics import DIALOGUE_SCORED, TOPICS
 from tests.support.brokers.cluster import KafkaCluster
 from tests.support.command import duologue
 
 SCORED = DIALOGUE_SCORED.name
 RETRY = DIALOGUE_SCORED.retry("filtering")
+DEAD = DIALOGUE_SCORED.dead_letters("filtering")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +90,39 @@ def test_a_cluster_is_given_what_is_missing_and_nothing_is_taken_away(admin: Kaf
     copies = duologue("topics", "apply", "--replicas", 2, "--partitions", 26)
     assert copies.status == 1
     assert f"{SCORED} has 1 replicas, should have 2 (left alone)" in copies.out
+
+
+async def publish_and_read(url: str, records: list[Record], topic: str) -> list[Record]:
+    bus = await open_bus(url, KafkaOptions())
+    try:
+        await bus.publish(records)
+        return [delivery.record async for delivery in bus.read(topic)]
+    finally:
+        await bus.close()
+
+
+def test_dead_letters_are_listed_shown_and_given_back_once(admin: KafkaAdminClient, cluster: KafkaCluster) -> None:
+    assert duologue("topics", "apply").status == 0
+    url = f"kafka://{cluster.bootstrap}"
+    scored = encode(DIALOGUE_SCORED, DIALOGUE_SCORED.example, "test")
+    headers = {REASON: "it can't be read", ORIGIN: f"{SCORED}/3/7", FAILED_AT: "1800000000.5"}
+    whole = replace(scored, topic=DEAD, headers={**scored.headers, **headers})
+    broken = replace(whole, key="broken", value=b"\xff\xff")
+    assert len(asyncio.run(publish_and_read(url, [whole, broken], DEAD))) == 2
+
+    letters = {letter["key"]: letter for letter in duologue("dlq", "list", "--json").json["dead_letters"]}
+    assert letters[whole.key]["reason"] == "it can't be read"
+    assert letters[whole.key]["origin"] == f"{SCORED}/3/7"
+    assert "Hello, this is the parcel desk." in duologue("dlq", "show", letters[whole.key]["id"]).out
+    assert "message: ffff" in duologue("dlq", "show", letters["broken"]["id"]).out
+
+    assert duologue("dlq", "replay", letters[whole.key]["id"]).out == "Replayed 1\n"
+    assert duologue("dlq", "replay", "--all").out == "Replayed 1\n"
+    assert duologue("dlq", "replay", "--all").out == "Replayed 0\n"
+    again = {record.key: record for record in asyncio.run(publish_and_read(url, [], RETRY))}
+    assert again.keys() == {whole.key, "broken"}
+    assert again[whole.key].value == scored.value
+    assert REASON not in again[whole.key].headers
 
 
 @pytest.mark.parametrize("url", ["sqlite:///bus.db", "kafka://", "kafka://127.0.0.1:1"])
