@@ -41,7 +41,7 @@ from tests.support.proxy import Line
 from tests.support.requirements import ROOT, require_ml
 from tests.support.storm import Storm, faults_of_broker, faults_of_database
 
-DIALOGUES = int(os.environ.get("DUOLOGUE_TEST_DIALOGUES", "120"))
+DIALOGUES = int(os.environ.get("DUOLOGUE_TEST_DIALOGUES", "60"))
 SEED = int(os.environ.get("DUOLOGUE_TEST_SEED", "20261123"))
 PATIENCE_SECONDS = 120.0 + DIALOGUES
 BROKERS = 3
@@ -234,6 +234,7 @@ async def test_whatever_is_killed_stopped_or_cut_off_no_dialogue_is_lost_and_non
             campaign = await control.until(campaign_id, is_over, "the campaign ends")
         print(f"storm: {time.monotonic() - began:.0f} s, {sum(storm.counts.values())} faults", flush=True)
         assert campaign.state == pb.CAMPAIGN_STATE_COMPLETED, campaign.reason
+        assert campaign.history[-1].evaluation.adapter_id, campaign.history[-1].outcome
 
         bus = await open_bus(url, KafkaOptions())
         stack.push_async_callback(bus.close)

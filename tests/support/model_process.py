@@ -40,10 +40,11 @@ class Models:
         return self._decide(request, name, question)
 
     def _answer_to_a_probe(self, request: ModelRequest) -> str | None:
-        model = str(request.body["model"])
-        if not model.startswith("adapters/"):
-            return None
-        adapter = model.split("/")[1]
+        match Path(str(request.body["model"])).parts:
+            case (*_, "adapters", adapter, "merged"):
+                pass
+            case _:
+                return None
         if adapter not in self._fingerprints:
             file = self._artifacts / "adapters" / adapter / "fingerprint.json"
             self._fingerprints[adapter] = Fingerprint.model_validate_json(file.read_bytes())
