@@ -6,14 +6,18 @@ What becomes of records that can't be read is in test_bus_worker.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from duologue.bus import Poison
 from duologue.bus.codec import decode, encode
+from duologue.contracts.convert import UnreadableMessageError
+from duologue.contracts.limits import _faults, check_limits
 from duologue.contracts.topics import TOPICS, Topic
+from tests.support.mutation import Mutator
 
 # Field 1023, which no message has yet: a text.
 LATER = b"\xfa\x3f\x05later"
@@ -65,3 +69,19 @@ def test_another_encoding_is_poison_that_names_it(topic: Topic) -> None:
 def test_a_producer_that_says_no_type_is_believed(topic: Topic) -> None:
     record = replace(encode(topic, topic.example, "another tool"), headers={})
     assert decode(topic.message, record) == topic.example
+
+
+@each_topic
+def test_what_a_field_cannot_hold_is_told_with_its_name_and_nothing_else_is_refused(topic: Topic) -> None:
+    refused = 0
+    for record in Mutator(topic, [topic.example], seed=20261123).records(300):
+        try:
+            message = topic.message.FromString(record.value)
+        except DecodeError:
+            continue
+        faults = list(_faults(message, ""))
+        refused += bool(faults)
+        with pytest.raises(UnreadableMessageError) if faults else nullcontext() as error:
+            check_limits(message)
+        assert faults == [] or str(error.value) == "; ".join(faults[:3])
+    assert refused > 10

@@ -163,8 +163,8 @@ _SAME: Mapping[str, tuple[str, str]] = {
 
 def check_limits(message: Message) -> None:
     """Raises `UnreadableMessageError` that names the fields, where each stands and what it should hold."""
-    if faults := list(islice(_faults(message, ""), _TOLD_FAULTS)):
-        raise UnreadableMessageError("; ".join(faults))
+    if not _is_sound(message):
+        raise UnreadableMessageError("; ".join(islice(_faults(message, ""), _TOLD_FAULTS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,27 @@ def _fields_of(descriptor: Descriptor) -> tuple[_Field, ...]:
         if limit or has_fields or field.is_repeated:
             fields.append(_Field(field.name, is_map, field.is_repeated, has_fields, limit))
     return tuple(fields)
+
+
+def _is_sound(message: Message) -> bool:
+    """Whether there are no faults. Every message that comes in is asked, so this makes no words."""
+    for field in _fields_of(message.DESCRIPTOR):
+        value = getattr(message, field.name)
+        if not field.is_repeated:
+            if not _is_sound_value(field, value):
+                return False
+        elif len(value) > _MOST_ITEMS:
+            return False
+        elif field.has_fields or field.limit:
+            for item in value.values() if field.is_map else value:
+                if not _is_sound_value(field, item):
+                    return False
+    same = _SAME.get(message.DESCRIPTOR.full_name)
+    return same is None or _at(message, same[0]) == _at(message, same[1])
+
+
+def _is_sound_value(field: _Field, value: Any) -> bool:
+    return _is_sound(value) if field.has_fields else not (field.limit and field.limit.fault(value))
 
 
 def _faults(message: Message, path: str) -> Iterator[str]:
