@@ -14,8 +14,8 @@ import random
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,9 @@ _NOT_NOW = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc
 
 @dataclass(frozen=True)
 class Control:
-    """The control plane, whichever copy answers."""
+    """The control plane, whichever copy answers. Asked in threads: see `Copy.serves`."""
 
-    service: campaign_pb2_grpc.CampaignServiceAsyncStub
+    service: campaign_pb2_grpc.CampaignServiceStub
 
     async def create(self, request: pb.CreateCampaignRequest) -> str:
         async def claim() -> Any:
@@ -77,7 +77,7 @@ class Control:
         request = pb.ListDialoguesRequest(campaign=campaign_id, page_size=500)
         found: list[str] = []
         while True:
-            page = await self.service.ListDialogues(request, timeout=30)
+            page = await asyncio.to_thread(self.service.ListDialogues, request, timeout=30)
             found += [one.dialogue.id for one in page.dialogues if one.dialogue.split == 1]
             if not page.next_page_token:
                 return found
@@ -86,16 +86,16 @@ class Control:
     async def _ask(self, call: Any, request: Any) -> Any:
         """None when nobody answered this time."""
         try:
-            return await call(request, timeout=5)
-        except grpc.aio.AioRpcError as error:
+            return await asyncio.to_thread(call, request, timeout=5)
+        except grpc.RpcError as error:
             if error.code() in _NOT_NOW:
                 return None
             raise
 
 
-@asynccontextmanager
-async def control_of(fleet: Fleet) -> AsyncIterator[Control]:
-    async with grpc.aio.insecure_channel(fleet.address("campaign")) as channel:
+@contextmanager
+def control_of(fleet: Fleet) -> Iterator[Control]:
+    with grpc.insecure_channel(fleet.address("campaign")) as channel:
         yield Control(campaign_pb2_grpc.CampaignServiceStub(channel))
 
 
@@ -131,12 +131,10 @@ async def undisturbed(folder: Path) -> dict[str, Any]:
     databases = {name: f"sqlite:///{folder}/{name}.db" for name in ("campaign", "filtering")}
     with instant_models(folder / "artifacts") as models:
         settings = {"BUS__URL": f"sqlite:///{folder}/bus.db", **models_at(models)}
-        async with (
-            Fleet(folder, dict.fromkeys(services, 1), settings, databases) as fleet,
-            control_of(fleet) as control,
-        ):
-            campaign_id = await control.create(order())
-            return manifest(folder, await control.until(campaign_id, is_sealed, "the dataset is sealed"))
+        async with Fleet(folder, dict.fromkeys(services, 1), settings, databases) as fleet:
+            with control_of(fleet) as control:
+                campaign_id = await control.create(order())
+                return manifest(folder, await control.until(campaign_id, is_sealed, "the dataset is sealed"))
 
 
 def models_at(url: str) -> dict[str, str]:
@@ -220,7 +218,7 @@ async def test_whatever_is_killed_stopped_or_cut_off_no_dialogue_is_lost_and_non
         line.target = server.port
         databases = {name: through(line, new_schema(server.url)) for name in ("campaign", "filtering")}
         fleet = await stack.enter_async_context(Fleet(folder, dict.fromkeys(SERVICES, 2), settings, databases))
-        control = await stack.enter_async_context(control_of(fleet))
+        control = stack.enter_context(control_of(fleet))
         brokers = [
             fault
             for broker, line in zip(cluster.brokers, lines, strict=True)

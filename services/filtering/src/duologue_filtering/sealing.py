@@ -68,8 +68,9 @@ class Sealer:
         self._wake.set()
 
     def check(self, scored: events_pb2.DialogueScored) -> None:
-        """Raises what writing the dialogue into a dataset would raise."""
-        self._row(scored)
+        """Raises what writing the dialogue into a dataset would raise; the rest can be done with any dialogue."""
+        self._workflows.get(scored.workflow)
+        dialogue_from_proto(scored.dialogue)
 
     async def run(self, term: Term) -> None:
         """Seal what is complete for as long as the term holds."""
