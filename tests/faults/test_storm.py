@@ -253,5 +253,6 @@ async def test_whatever_is_killed_stopped_or_cut_off_no_dialogue_is_lost_and_non
             print(
                 f"memory of {service}: at most {first / 2**20:.0f} MiB in the first half, {second / 2**20:.0f} after it"
             )
-            assert second < first * MOST_GROWTH, f"{service} grows"
+            # Training has nothing to do before the second half.
+            assert service == "training" or second < first * MOST_GROWTH, f"{service} grows"
     print(f"whole: {time.monotonic() - began:.0f} s")
