@@ -1,9 +1,10 @@
-"""Any one process is killed in the middle of a campaign: it comes back, nothing is lost, nothing comes twice."""
+"""Processes are killed in the middle of a campaign: they come back, nothing is lost, nothing comes twice."""
 
 from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,37 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.local_stack import LocalStack, is_over, phase, write_spec
 
-# When each is in the middle of its work.
-GENERATING = ("campaign", "roleplay", "scoring", "filtering", "model-client", "model-agent")
+# Of twelve dialogues so many are scored when the first of the processes is killed, and the second.
+KILLED_AT = (2, 6)
 
 
-def _in_the_middle(process: str, campaign: Any) -> bool:
+def _in_the_middle(process: str, scored: int, campaign: Any) -> bool:
     if process == "training":
         return phase(campaign) == "training"
-    return phase(campaign) == "generating" and campaign["history"][-1]["scored"] >= 3
+    return phase(campaign) == "generating" and campaign["history"][-1]["scored"] >= scored
 
 
-@pytest.mark.parametrize("process", [*GENERATING, "training"])
-async def test_a_killed_process_comes_back_and_no_dialogue_is_lost_or_doubled(
-    stack: LocalStack, tmp_path: Path, process: str
+@pytest.mark.parametrize(
+    "processes",
+    [("campaign", "scoring"), ("roleplay", "filtering"), ("model-client", "model-agent"), ("training",)],
+    ids=" ".join,
+)
+async def test_killed_processes_come_back_and_no_dialogue_is_lost_or_doubled(
+    stack: LocalStack, tmp_path: Path, processes: tuple[str, ...]
 ) -> None:
-    pid = stack.pid(process)
-    campaign_id = stack.create(write_spec(tmp_path, f"kill-{process}", evaluation={"dialogues": 2}))
-    stack.wait_for(campaign_id, lambda campaign: _in_the_middle(process, campaign))
-    os.kill(pid, signal.SIGKILL)
+    pids = {process: stack.pid(process) for process in processes}
+    campaign_id = stack.create(write_spec(tmp_path, f"kill-{processes[0]}", evaluation={"dialogues": 2}))
+    for process, scored in zip(processes, KILLED_AT, strict=False):
+        stack.wait_for(campaign_id, partial(_in_the_middle, process, scored))
+        os.kill(pids[process], signal.SIGKILL)
 
     campaign = stack.wait_for(campaign_id, is_over)
     assert campaign["state"] == "CAMPAIGN_STATE_COMPLETED", campaign["reason"]
 
-    async def is_back() -> bool:
-        return stack.pid(process) not in (0, pid)
+    async def are_back() -> bool:
+        return all(stack.pid(process) not in (0, pid) for process, pid in pids.items())
 
-    await eventually(is_back, "the process is back")
+    await eventually(are_back, "the processes are back")
 
     records = stack.json("dialogue", "list", campaign_id)["dialogues"]
     places = [(record["dialogue"]["split"], record["dialogue"]["index"]) for record in records]

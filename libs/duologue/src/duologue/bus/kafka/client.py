@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from duologue.bus.kafka.admission import require_admission
+from duologue.bus.kafka.assignor import TopicStickyAssignor
 from duologue.bus.kafka.options import KafkaOptions
 from duologue.bus.kafka.security import security_of
 from duologue.bus.record import MOST_BYTES, MOST_HEADER_BYTES
@@ -55,7 +55,7 @@ class KafkaClients:
         return self._consumer(
             group_id=group,
             # A member keeps its partitions and its work over a change in the group, but for those that it hands over.
-            partition_assignment_strategy=(CooperativeStickyAssignor,),
+            partition_assignment_strategy=(TopicStickyAssignor,),
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=session_ms // _HEARTBEATS_PER_SESSION,
             # The group waits as long for a member that hands over.
