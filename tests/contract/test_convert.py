@@ -1,11 +1,14 @@
 """Domain objects go through messages and back as they were; what the domain does not know is refused."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.contracts.convert import (
     UnreadableMessageError,
+    check_dialogue,
     dialogue_from_proto,
     dialogue_to_proto,
     persona_from_proto,
@@ -79,6 +82,7 @@ SCORES = st.builds(
 @given(DIALOGUES)
 def test_a_dialogue_comes_back_as_it_was(dialogue: Dialogue) -> None:
     message = pb.Dialogue.FromString(dialogue_to_proto(dialogue).SerializeToString())
+    check_dialogue(message)
     assert dialogue_from_proto(message) == dialogue
 
 
@@ -125,8 +129,13 @@ def _screaming(name: str) -> str:
     return "".join(f"_{letter}" if letter.isupper() else letter for letter in name).strip("_").upper()
 
 
+BOTH = pytest.mark.parametrize("read", [dialogue_from_proto, check_dialogue])
+Read = Callable[[pb.Dialogue], object]
+
+
+@BOTH
 @pytest.mark.parametrize("number", [0, 99, -1])
-def test_a_word_that_this_version_does_not_know_is_refused_by_name(number: int) -> None:
+def test_a_word_that_this_version_does_not_know_is_refused_by_name(number: int, read: Read) -> None:
     sound = DIALOGUE_GENERATED.example.dialogue
     for said, spoil in (
         ("unknown split", lambda message: setattr(message, "split", number)),
@@ -136,16 +145,17 @@ def test_a_word_that_this_version_does_not_know_is_refused_by_name(number: int) 
         message.CopyFrom(sound)
         spoil(message)
         with pytest.raises(UnreadableMessageError, match=f"{said} {number}"):
-            dialogue_from_proto(message)
+            read(message)
 
 
+@BOTH
 @pytest.mark.parametrize("number", [0, -1])
-def test_a_dialogue_that_does_not_say_why_it_ended_is_refused(number: int) -> None:
+def test_a_dialogue_that_does_not_say_why_it_ended_is_refused(number: int, read: Read) -> None:
     message = pb.Dialogue()
     message.CopyFrom(DIALOGUE_GENERATED.example.dialogue)
     message.end_reason = number
     with pytest.raises(UnreadableMessageError, match=f"unknown end reason {number}"):
-        dialogue_from_proto(message)
+        read(message)
 
 
 def test_an_end_reason_of_a_newer_version_is_read_as_another_one() -> None:
@@ -155,17 +165,18 @@ def test_an_end_reason_of_a_newer_version_is_read_as_another_one() -> None:
     assert dialogue_from_proto(message).end_reason is EndReason.OTHER
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("role", "claim"), [(pb.ROLE_TOOL, "is a tool's and has no call"), (pb.ROLE_AGENT, "has a call")]
 )
-def test_calls_are_what_tools_do_and_all_that_they_do(role: pb.Role.ValueType, claim: str) -> None:
+def test_calls_are_what_tools_do_and_all_that_they_do(role: pb.Role.ValueType, claim: str, read: Read) -> None:
     message = pb.Dialogue()
     message.CopyFrom(DIALOGUE_GENERATED.example.dialogue)
     message.turns[0].role = role
     if role == pb.ROLE_AGENT:
         message.turns[0].call.name = "look_up"
     with pytest.raises(UnreadableMessageError, match=rf"turns\[0\] {claim}"):
-        dialogue_from_proto(message)
+        read(message)
 
 
 def test_the_examples_of_the_topics_are_dialogues_and_scores() -> None:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from duologue.bus import Poison
 from duologue.bus.codec import decode, encode
 from duologue.contracts.convert import UnreadableMessageError
-from duologue.contracts.limits import _faults, check_limits
+from duologue.contracts.limits import _faults, _fields_of, check_limits
 from duologue.contracts.topics import TOPICS, Topic
 from tests.support.mutation import Mutator
 
@@ -79,7 +79,7 @@ def test_what_a_field_cannot_hold_is_told_with_its_name_and_nothing_else_is_refu
             message = topic.message.FromString(record.value)
         except DecodeError:
             continue
-        faults = list(_faults(message, ""))
+        faults = list(_faults(message, _fields_of(message.DESCRIPTOR, False), ""))
         refused += bool(faults)
         with pytest.raises(UnreadableMessageError) if faults else nullcontext() as error:
             check_limits(message)

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from duologue.bus import Record, RetryPolicy
 from duologue.bus.codec import encode
 from duologue.bus.waiting import set_within
-from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
+from duologue.contracts.convert import check_dialogue, dialogue_from_proto, scores_from_proto
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.store import ArtifactStore, Database, DatabaseUnavailable, Outbox, Term, WorkflowStore
@@ -70,7 +70,7 @@ class Sealer:
     def check(self, scored: events_pb2.DialogueScored) -> None:
         """Raises what writing the dialogue into a dataset would raise; the rest can be done with any dialogue."""
         self._workflows.get(scored.workflow)
-        dialogue_from_proto(scored.dialogue)
+        check_dialogue(scored.dialogue)
 
     async def run(self, term: Term) -> None:
         """Seal what is complete for as long as the term holds."""

@@ -24,6 +24,8 @@ from duologue.contracts.v1 import dialogue_pb2, events_pb2
 _TOLD_FAULTS = 3
 # Of a list or a map: more turns than this no dialogue of at most a hundred turn pairs has, with all calls in between.
 _MOST_ITEMS = 4000
+# On the wire: its tag and its length or value.
+_FEWEST_ITEM_BYTES = 2
 _SHOWN_CHARACTERS = 40
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -163,78 +165,82 @@ _SAME: Mapping[str, tuple[str, str]] = {
 
 def check_limits(message: Message) -> None:
     """Raises `UnreadableMessageError` that names the fields, where each stands and what it should hold."""
-    if not _is_sound(message):
-        raise UnreadableMessageError("; ".join(islice(_faults(message, ""), _TOLD_FAULTS)))
+    fields = _fields_of(message.DESCRIPTOR, message.ByteSize() < _MOST_ITEMS * _FEWEST_ITEM_BYTES)
+    if not (_is_sound(message, fields) and _names_one_thing(message)):
+        raise UnreadableMessageError("; ".join(islice(_faults(message, fields, ""), _TOLD_FAULTS)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """`limit`: of its value, its items or its map's values. `has_fields`: they are messages."""
+    """`limit`: of its value, its items or its map's values. `fields`: of that, where it is a message."""
 
     name: str
     is_map: bool
     is_repeated: bool
-    has_fields: bool
     limit: Limit | None
+    fields: tuple[_Field, ...]
 
 
 @cache
-def _fields_of(descriptor: Descriptor) -> tuple[_Field, ...]:
-    """Those that are limited, or have fields that may be."""
+def _fields_of(descriptor: Descriptor, is_small: bool) -> tuple[_Field, ...]:
+    """Those that are limited, or have fields that are. `is_small`: no list or map in it can have too many items."""
     own = _BY_FIELD.get(descriptor.full_name, {})
     fields = []
     for field in descriptor.fields:
         entry = field.message_type
         is_map = entry is not None and entry.GetOptions().map_entry
         valued = entry.fields_by_name["value"] if entry is not None and is_map else field
-        has_fields = valued.message_type is not None
         limit = own[field.name] if field.name in own else _BY_TYPE.get(valued.cpp_type)
-        if limit or has_fields or field.is_repeated:
-            fields.append(_Field(field.name, is_map, field.is_repeated, has_fields, limit))
+        inner = _fields_of(valued.message_type, is_small) if valued.message_type is not None else ()
+        if limit or inner or (field.is_repeated and not is_small):
+            fields.append(_Field(field.name, is_map, field.is_repeated, limit, inner))
     return tuple(fields)
 
 
-def _is_sound(message: Message) -> bool:
+def _is_sound(message: Message, fields: tuple[_Field, ...]) -> bool:
     """Whether there are no faults. Every message that comes in is asked, so this makes no words."""
-    for field in _fields_of(message.DESCRIPTOR):
+    for field in fields:
         value = getattr(message, field.name)
         if not field.is_repeated:
-            if not _is_sound_value(field, value):
+            if not _is_sound_value(value, field):
                 return False
         elif len(value) > _MOST_ITEMS:
             return False
-        elif field.has_fields or field.limit:
-            for item in value.values() if field.is_map else value:
-                if not _is_sound_value(field, item):
+        elif field.limit or field.fields:
+            for item in value:
+                if not _is_sound_value(value[item] if field.is_map else item, field):
                     return False
+    return True
+
+
+def _is_sound_value(value: Any, field: _Field) -> bool:
+    return _is_sound(value, field.fields) if field.limit is None else not field.limit.fault(value)
+
+
+def _names_one_thing(message: Message) -> bool:
     same = _SAME.get(message.DESCRIPTOR.full_name)
     return same is None or _at(message, same[0]) == _at(message, same[1])
 
 
-def _is_sound_value(field: _Field, value: Any) -> bool:
-    return _is_sound(value) if field.has_fields else not (field.limit and field.limit.fault(value))
-
-
-def _faults(message: Message, path: str) -> Iterator[str]:
-    for field in _fields_of(message.DESCRIPTOR):
+def _faults(message: Message, fields: tuple[_Field, ...], path: str) -> Iterator[str]:
+    for field in fields:
         value = getattr(message, field.name)
         if not field.is_repeated:
-            yield from _faults_of_value(field, value, path, "")
+            yield from _faults_of_value(value, field, path, "")
         elif len(value) > _MOST_ITEMS:
             yield f"{path}{field.name} has {len(value):,} items, at most {_MOST_ITEMS:,} are allowed"
-        elif field.has_fields or field.limit:
+        elif field.limit or field.fields:
             for key, item in value.items() if field.is_map else enumerate(value):
-                yield from _faults_of_value(field, item, path, f"[{key!r}]")
-    if same := _SAME.get(message.DESCRIPTOR.full_name):
-        one, other = (_at(message, name) for name in same)
-        if one != other:
-            yield f"{same[0]} is {_shown(one)}, {same[1]} is {_shown(other)}"
+                yield from _faults_of_value(item, field, path, f"[{key!r}]")
+    if not _names_one_thing(message):
+        one, other = _SAME[message.DESCRIPTOR.full_name]
+        yield f"{one} is {_shown(_at(message, one))}, {other} is {_shown(_at(message, other))}"
 
 
-def _faults_of_value(field: _Field, value: Any, path: str, place: str) -> Iterator[str]:
-    if field.has_fields:
-        yield from _faults(value, f"{path}{field.name}{place}.")
-    elif field.limit and (fault := field.limit.fault(value)):
+def _faults_of_value(value: Any, field: _Field, path: str, place: str) -> Iterator[str]:
+    if field.limit is None:
+        yield from _faults(value, field.fields, f"{path}{field.name}{place}.")
+    elif fault := field.limit.fault(value):
         yield f"{path}{field.name}{place} {fault}"
 
 
