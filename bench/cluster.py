@@ -52,6 +52,12 @@ class Service:
         """Bytes that it holds."""
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that it has taken so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:

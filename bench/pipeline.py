@@ -23,7 +23,7 @@ import results
 import scenario
 from cluster import PARTITIONS, Cluster, Service, cluster, service
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from raw_kafka import scored_per_second
+from raw_kafka import Raw, copy_scored
 from results import Row
 from stub_process import stub
 
@@ -54,10 +54,14 @@ _LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Passage:
-    """Dialogues per second from the first that was scored to the last, and to the sealed dataset."""
+    """Dialogues per second from the first that was scored to the last, and to the sealed dataset.
+
+    `cpu`: microseconds that scoring and filtering took for each; the broker's and the database's are not among them.
+    """
 
     scored: float
     sealed: float
+    cpu: float
 
 
 class Since:
@@ -133,43 +137,51 @@ async def passage(of: Cluster, at: Service, event: events_pb2.DialogueGenerated,
     publish(of.server, copies_of(event, campaign, count))
     await ask_for_dataset(at, campaign, count)
     scored, sealed = Since(of.server, DIALOGUE_SCORED.name), Since(of.server, DATASET_SEALED.name)
-    async with service(of, _SCORING):
+    before = at.cpu
+    async with service(of, _SCORING) as scoring:
+        started = scoring.cpu
         at_last = (await asyncio.to_thread(sealed.times, 1))[campaign]
+        cpu = scoring.cpu - started + at.cpu - before
         times = (await asyncio.to_thread(scored.times, count)).values()
     scored.close()
     sealed.close()
-    return Passage(count / (max(times) - min(times)), count / (at_last - min(times)))
+    return Passage(count / (max(times) - min(times)), count / (at_last - min(times)), 1e6 * cpu / count)
 
 
-def bare_passage(server: str, event: events_pb2.DialogueGenerated, count: int) -> float:
-    """Dialogues per second through kafka-python alone, from a topic to another one."""
+def bare_passage(server: str, event: events_pb2.DialogueGenerated, count: int) -> Raw:
+    """The same dialogues through kafka-python alone, from a topic to another one."""
     source, target = (f"bench.{uuid.uuid4()}.{end}" for end in ("generated", "scored"))
     admin = KafkaAdminClient(bootstrap_servers=server)
     shape = {"num_partitions": PARTITIONS, "replication_factor": 1}
     admin.create_topics({source: shape, target: shape}, wait_for_metadata=True)
     publish(server, [replace(record, topic=source) for record in copies_of(event, str(uuid.uuid4()), count)])
-    per_second = scored_per_second(server, source, target, count)
+    raw = copy_scored(server, source, target, count)
     admin.delete_topics([source, target])
     admin.close()
-    return per_second
+    return raw
 
 
 async def throughput(of: Cluster, event: events_pb2.DialogueGenerated, count: int, repeats: int) -> list[Row]:
     passages: list[Passage] = []
-    raw: list[float] = []
+    raws: list[Raw] = []
     async with filtering(of) as at:
         await passage(of, at, event, _WARM_UP)
         for _ in range(repeats):
             passages.append(await passage(of, at, event, count))
-            raw.append(await asyncio.to_thread(bare_passage, of.server, event, count))
-    bare = statistics.median(raw)
-    figures = {
-        "kafka_generated_to_scored": statistics.median(one.scored for one in passages),
-        "kafka_generated_to_sealed": statistics.median(one.sealed for one in passages),
-    }
+            raws.append(await asyncio.to_thread(bare_passage, of.server, event, count))
+    raw = Raw(statistics.median(one.per_second for one in raws), statistics.median(one.cpu for one in raws))
+    scored, sealed, cpu = (
+        statistics.median(getattr(one, figure) for one in passages) for figure in ("scored", "sealed", "cpu")
+    )
     return [
-        Row(name, round(value), "dialogues/s", round(bare), round(value / bare, 3)) for name, value in figures.items()
+        compared("kafka_generated_to_scored", scored, "dialogues/s", raw.per_second),
+        compared("kafka_generated_to_sealed", sealed, "dialogues/s", raw.per_second),
+        compared("kafka_cpu_scoring_and_filtering", cpu, "us/dialogue", raw.cpu),
     ]
+
+
+def compared(name: str, value: float, unit: str, baseline: float) -> Row:
+    return Row(name, round(value), unit, round(baseline), round(value / baseline, 3))
 
 
 async def latency(of: Cluster, event: events_pb2.DialogueScored, count: int) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from duologue.bus import NotThereYet, Poison, Record
-from duologue.contracts.convert import dialogue_from_proto, scores_from_proto
+from duologue.contracts.convert import check_dialogue, scores_from_proto, split_from_proto
 from duologue.contracts.v1 import dialogue_pb2
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Split, dialogue_id
@@ -40,7 +40,8 @@ class CampaignEvents:
         self._clock = clock
 
     async def scored(self, event: pb.DialogueScored) -> Sequence[Record]:
-        split = dialogue_from_proto(event.dialogue).split
+        check_dialogue(event.dialogue)
+        split = split_from_proto(event.dialogue.split)
         scores = scores_from_proto(event.scores).as_dict()
         scores["workflow_id"] = event.workflow.id
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, not_, select, update
 from sqlalchemy.orm import Session
 
 from duologue.bus import Record, RetryPolicy
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 # Rows in memory at once while a dataset is written.
 _ROW_GROUP = 500
 _CHECK_SECONDS = 5.0
-# Between two looks at least: each counts all candidates of the rounds that are under way.
+# Between two looks at what is complete: each counts all candidates of the rounds that are under way.
 _PAUSE_SECONDS = 0.05
 _RETRY = RetryPolicy(first=_CHECK_SECONDS, longest=600.0)
 _LATE = Decision(False, "late", "came after its round was sealed")
@@ -74,12 +74,15 @@ class Sealer:
 
     async def run(self, term: Term) -> None:
         """Seal what is complete for as long as the term holds."""
+        late_at = time.monotonic()
         while term.holds:
             self._wake.clear()
             for dataset_id in await self._database.run(_complete):
                 await self._try(dataset_id)
-            while await self._database.run(self._tell_late):
-                self._outbox.wake()
+            if time.monotonic() >= late_at:
+                while await self._database.run(self._tell_late):
+                    self._outbox.wake()
+                late_at = time.monotonic() + _CHECK_SECONDS
             await asyncio.sleep(_PAUSE_SECONDS)
             await set_within(self._wake, _CHECK_SECONDS)
 
@@ -177,21 +180,25 @@ class Sealer:
             .with_for_update(of=CandidateRow)  # each is told of once, whoever else looks
         )
         late = session.execute(query).all()
+        if not late:
+            return False
         self._outbox.add(session, [_filtered(row.campaign_id, row.round, row.dialogue_id, _LATE) for row in late])
         names = [row.dialogue_id for row in late]
         session.execute(update(CandidateRow).where(CandidateRow.dialogue_id.in_(names)).values(payload=None))
-        return bool(late)
+        return True
 
 
 def _complete(session: Session) -> list[str]:
     """Datasets that were asked for and whose candidates are all there."""
-    present = (
-        select(func.count())
-        .select_from(CandidateRow)
-        .where(CandidateRow.campaign_id == SealRow.campaign_id, CandidateRow.round == SealRow.round)
-        .scalar_subquery()
+    of_round = (CandidateRow.campaign_id == SealRow.campaign_id) & (CandidateRow.round == SealRow.round)
+    query = (
+        select(SealRow.dataset_id)
+        .outerjoin(CandidateRow, of_round)
+        .where(not_(SealRow.sealed))
+        .group_by(SealRow.dataset_id)
+        .having(func.count(CandidateRow.dialogue_id) >= SealRow.candidates)
+        .order_by(SealRow.dataset_id)
     )
-    query = select(SealRow.dataset_id).where(SealRow.sealed.is_(False), present >= SealRow.candidates)
     return list(session.scalars(query))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import JSON, Boolean, Index, Integer, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from duologue.store.outbox import outbox_table
@@ -14,6 +14,7 @@ class Base(DeclarativeBase):
 
 OUTBOX = outbox_table(Base.metadata)
 UUID_LENGTH = 36
+_OPEN = text("NOT sealed")
 
 
 class CandidateRow(Base):
@@ -24,9 +25,10 @@ class CandidateRow(Base):
     """
 
     __tablename__ = "candidate"
+    __table_args__ = (Index("candidate_round", "campaign_id", "round"),)
 
     dialogue_id: Mapped[str] = mapped_column(String(UUID_LENGTH), primary_key=True)
-    campaign_id: Mapped[str] = mapped_column(String(UUID_LENGTH), index=True)
+    campaign_id: Mapped[str] = mapped_column(String(UUID_LENGTH))
     round: Mapped[int] = mapped_column(Integer)
     dataset_id: Mapped[str | None] = mapped_column(String(200), index=True)
     scores: Mapped[dict[str, object]] = mapped_column(JSON)
@@ -37,7 +39,10 @@ class SealRow(Base):
     """A dataset that was asked for, one for a round. It is sealed once `candidates` of its round are there."""
 
     __tablename__ = "seal"
-    __table_args__ = (UniqueConstraint("campaign_id", "round", name="seal_round"),)
+    __table_args__ = (
+        UniqueConstraint("campaign_id", "round", name="seal_round"),
+        Index("seal_open", "dataset_id", postgresql_where=_OPEN, sqlite_where=_OPEN),
+    )
 
     dataset_id: Mapped[str] = mapped_column(String(200), primary_key=True)
     campaign_id: Mapped[str] = mapped_column(String(UUID_LENGTH))

@@ -60,6 +60,7 @@ def pooled_engine(url: URL, options: DatabaseOptions) -> Engine:
     settings = {
         "statement_timeout": _milliseconds(options.statement_seconds),
         "idle_in_transaction_session_timeout": _milliseconds(_IDLE_IN_TRANSACTION_SECONDS),
+        "jit": 0,  # to compile a statement takes longer than any of ours runs
     }
     _connect_patiently(engine, options, settings, options.statement_seconds + _GRACE_SECONDS)
     return engine
