@@ -1,4 +1,7 @@
-"""What a cluster does to those who use it: its broker goes and comes back, and its retention overtakes a group."""
+"""What a cluster does to those who use it.
+
+Its broker goes and comes back, its retention overtakes a group, a topic gets more partitions.
+"""
 
 import asyncio
 import signal
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
+from kafka.structs import MemberState
 from prometheus_client import REGISTRY
 
 from duologue.bus import Record
@@ -16,6 +20,7 @@ from tests.support.brokers.cluster import KafkaCluster
 from tests.support.bus_contract import record, take, values, work_off, written
 from tests.support.eventually import eventually
 
+QUICK = KafkaOptions(session_seconds=3.0, handover_seconds=5.0)
 OPTIONS = KafkaOptions(session_seconds=6.0, handover_seconds=5.0)
 
 
@@ -84,3 +89,36 @@ async def test_a_group_that_retention_overtook_goes_on_behind_the_gap_and_the_ga
     # What was committed may be past the end of the first record's transaction, or not.
     assert gone in (places[6] - places[0] - 1, places[6] - places[0] - 2)
     await bus.close()
+
+
+async def test_more_partitions_are_shared_out_among_the_members_that_are_there(
+    cluster: KafkaCluster, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buses = [await KafkaBus.open([cluster.bootstrap], QUICK) for _ in range(2)]
+    for bus in buses:
+        monkeypatch.setitem(bus._clients._common, "metadata_max_age_ms", 500)  # how soon new partitions are seen
+    members = [await bus.subscribe("sharers", [topic]) for bus in buses]
+    admin = KafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+
+    async def names() -> set[str]:
+        (group,) = (await asyncio.to_thread(admin.describe_groups, ["sharers"])).values()
+        return {one["member_id"] for one in group["members"]} if group["group_state"] == "Stable" else set()
+
+    async def both_are_in() -> bool:
+        return len(await names()) == 2
+
+    await eventually(both_are_in, "both take part")
+    before = await names()
+    await asyncio.to_thread(admin.create_partitions, {topic: 12})
+
+    async def each_holds_half() -> bool:
+        return all(len(member._held) == 6 for member in members)
+
+    await eventually(each_holds_half, "each holds half of the partitions")
+    await eventually(both_are_in, "both take part again")
+    assert await names() == before
+    for member in members:
+        assert member._poller.membership.state is MemberState.STABLE
+    admin.close()
+    for bus in buses:
+        await bus.close()

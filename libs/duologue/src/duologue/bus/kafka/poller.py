@@ -12,6 +12,7 @@ import structlog
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.future import Future as KafkaFuture
+from kafka.structs import MemberState
 from prometheus_client import Counter
 
 log = structlog.get_logger(__name__)
@@ -131,6 +132,7 @@ class Poller:
             self._consumer.close(autocommit=False)
 
     def _poll(self) -> None:
+        self._keep_joining()
         self._take_what_is_assigned()
         self._apply_pauses()
         self._commit_settled()
@@ -146,6 +148,14 @@ class Poller:
         # What was read of a partition before we began with it is read again then.
         if batches := [*self._batches_of(consumed, before & self._held)]:
             self._tell(self._holder.read, batches)
+
+    def _keep_joining(self) -> None:
+        """A join that kafka-python 3.0.12 begins for new partitions of a topic it forgets, if it outlasts a poll.
+
+        From then on it sends no heartbeats, until it is put out of the group, and polls without a pause.
+        """
+        if self.membership.state is MemberState.REBALANCING:
+            self._consumer._coordinator.request_rejoin()
 
     def _batches_of(
         self, consumed: Mapping[TopicPartition, Sequence[Any]], held: Collection[TopicPartition]
