@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -99,8 +98,10 @@ class _Worker:
             producer.commit_transaction()
         except KafkaError as error:
             # The transaction says only that something failed, the record says what.
-            refused = next((one.exception for one in sent if one.failed()), None)
-            raise refused or error from error
+            raise _refusal(sent) or error from error
+        # kafka-python 3.0.12 says so as well of one that it gave up, as when another producer has its transactional id.
+        if not all(one.succeeded() for one in sent):
+            raise _refusal(sent) or KafkaError("the transaction was committed without some of its records")
 
     async def close(self) -> None:
         self._calls.put(None)
@@ -134,9 +135,16 @@ class _Worker:
             self._loop.call_soon_threadsafe(call, *arguments)
 
 
+def _refusal(sent: Sequence[Any]) -> Exception | None:
+    return next((one.exception for one in sent if one.failed()), None)
+
+
 def _discard(producer: KafkaProducer, seconds: float) -> None:
-    with contextlib.suppress(KafkaError):  # what it has not written is written by the next one, or given up
+    """What it has not written is written by the next one, or given up."""
+    try:
         producer.close(timeout=seconds)
+    except KafkaError:  # some of it is left, and it would go on to write it, and shut out the next one
+        producer._sender.force_close()
 
 
 def _settle(done: asyncio.Future[None], error: Exception | None) -> None:
