@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaConnectionError
 from kafka.structs import MemberState
 from prometheus_client import REGISTRY
 
@@ -88,6 +89,26 @@ async def test_a_group_that_retention_overtook_goes_on_behind_the_gap_and_the_ga
     gone = REGISTRY.get_sample_value("duologue_records_overtaken_total", {"topic": topic, "group": "slow"})
     # What was committed may be past the end of the first record's transaction, or not.
     assert gone in (places[6] - places[0] - 1, places[6] - places[0] - 2)
+    await bus.close()
+
+
+async def test_a_poll_that_fails_for_a_broker_that_hung_up_is_repeated(
+    cluster: KafkaCluster, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await KafkaBus.open([cluster.bootstrap], OPTIONS)
+    member = await bus.subscribe("patient", [topic])
+    consumer = member._poller._consumer
+    poll, failures = consumer.poll, [KafkaConnectionError("socket disconnected")]
+
+    def fail_once(**named: int) -> object:
+        if failures:
+            raise failures.pop()
+        return poll(**named)
+
+    monkeypatch.setattr(consumer, "poll", fail_once)
+    await bus.publish([record(topic, "after")])
+    assert values(await take(member, 1)) == ["after"]
+    assert failures == []
     await bus.close()
 
 

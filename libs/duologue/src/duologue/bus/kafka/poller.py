@@ -144,6 +144,12 @@ class Poller:
         except OffsetOutOfRangeError as error:
             self._go_on_behind_the_gap(error.args[0])
             return
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.debug("not polled", group=self._group, reason=f"{type(error).__name__}: {error}")
+            self._stopping.wait(_POLL_SECONDS)
+            return
         self._see_who_we_are()
         # What was read of a partition before we began with it is read again then.
         if batches := [*self._batches_of(consumed, before & self._held)]:
