@@ -173,14 +173,29 @@ def through(line: Line, database: str) -> str:
     return make_url(database).set(port=line.port).render_as_string(hide_password=False)
 
 
-async def nothing_is_left(bus: Bus) -> bool:
-    lags = [
-        await bus.lag(topic.consumer_group(group), name)
+async def what_is_left(bus: Bus) -> dict[str, int]:
+    """Lags by group and topic, where there are any."""
+    lags = {
+        f"{topic.consumer_group(group)} at {name}": await bus.lag(topic.consumer_group(group), name)
         for topic in TOPICS
         for group in topic.consumers
         for name in (topic.name, topic.retry(group))
-    ]
-    return not any(lags)
+    }
+    return {place: lag for place, lag in lags.items() if lag}
+
+
+async def nothing_is_left(bus: Bus) -> None:
+    left: dict[str, int] = {}
+
+    async def claim() -> bool:
+        nonlocal left
+        left = await what_is_left(bus)
+        return not left
+
+    try:
+        await eventually(claim, "nothing is left on any topic", PATIENCE_SECONDS)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {left}") from None
 
 
 async def ids_on(bus: Bus, topic: Topic) -> Counter[str]:
@@ -236,7 +251,7 @@ async def test_whatever_is_killed_stopped_or_cut_off_no_dialogue_is_lost_and_non
 
         bus = await open_bus(url, KafkaOptions())
         stack.push_async_callback(bus.close)
-        await eventually(lambda: nothing_is_left(bus), "nothing is left on any topic", PATIENCE_SECONDS)
+        await nothing_is_left(bus)
         print(f"ends that nobody asked for: { {copy.name: copy.ends for copy in fleet.copies if copy.ends} }")
         assert [letter async for letter in dead_letters(bus)] == []
         found = await control.dialogue_ids(campaign_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ Place = tuple[str, int]
 _POLL_SECONDS = 0.1
 _MOST_AT_ONCE = 500
 _ANSWER_MS = 5000
+# A consumer that can't poll for so long is at its end.
+_PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Poller:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: frozenset[Place] = frozenset()
         self._settled: Mapping[Place, int] = {}
+        self._polled_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kafka-poll-{group}", daemon=True)
         consumer.subscribe(list(topics), listener=_Listener(self))
@@ -145,15 +149,20 @@ class Poller:
             self._go_on_behind_the_gap(error.args[0])
             return
         except KafkaError as error:
-            if not error.retriable:
-                raise
-            log.debug("not polled", group=self._group, reason=f"{type(error).__name__}: {error}")
-            self._stopping.wait(_POLL_SECONDS)
+            self._bear(error)
             return
+        self._polled_at = time.monotonic()
         self._see_who_we_are()
         # What was read of a partition before we began with it is read again then.
         if batches := [*self._batches_of(consumed, before & self._held)]:
             self._tell(self._holder.read, batches)
+
+    def _bear(self, error: KafkaError) -> None:
+        """Raises an error that does not pass; of one that may, after a while: a new consumer may do better."""
+        if not error.retriable or time.monotonic() > self._polled_at + _PATIENCE_SECONDS:
+            raise error
+        log.warning("not polled, trying again", group=self._group, reason=f"{type(error).__name__}: {error}")
+        self._stopping.wait(_POLL_SECONDS)
 
     def _keep_joining(self) -> None:
         """A join that kafka-python 3.0.12 begins for new partitions of a topic it forgets, if it outlasts a poll.
