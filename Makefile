@@ -26,7 +26,7 @@ down: ## stop them
 	@test ! -x $(BIN)/duologue || $(BIN)/duologue down
 
 test: setup ## all tests, fast ones first
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: setup ## 2,000 dialogues (10,000 with FULL=1) in a storm of faults, 10,000 bad messages a topic; SEED=n
 	DUOLOGUE_TEST_DIALOGUES=$(if $(FULL),10000,2000) DUOLOGUE_TEST_MESSAGES=10000 DUOLOGUE_TEST_SEED=$(SEED) \

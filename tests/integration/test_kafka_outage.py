@@ -7,6 +7,7 @@ import asyncio
 import signal
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
@@ -16,10 +17,12 @@ from prometheus_client import REGISTRY
 
 from duologue.bus import Record
 from duologue.bus.kafka.bus import KafkaBus
+from duologue.bus.kafka.client import KafkaClients
 from duologue.bus.kafka.options import KafkaOptions
-from tests.support.brokers.cluster import KafkaCluster
+from tests.support.brokers.cluster import KafkaCluster, free_ports
 from tests.support.bus_contract import record, take, values, work_off, written
 from tests.support.eventually import eventually
+from tests.support.proxy import Line
 
 QUICK = KafkaOptions(session_seconds=3.0, handover_seconds=5.0)
 OPTIONS = KafkaOptions(session_seconds=6.0, handover_seconds=5.0)
@@ -65,6 +68,18 @@ async def test_while_the_broker_is_away_nothing_is_lost_and_then_all_goes_on(clu
 
     await eventually(nothing_is_left, "the group has nothing left")
     await bus.close()
+
+
+async def test_a_broker_that_hangs_up_before_it_says_a_word_refuses_nobody(tmp_path: Path) -> None:
+    """As one that is about to start, behind a proxy: the cluster already sends us to it."""
+    async with Line() as line:
+        cluster = await asyncio.to_thread(KafkaCluster.start, tmp_path, fronts=[line])
+        try:
+            line.target, *_ = free_ports(1)
+            clients = KafkaClients([f"127.0.0.1:{cluster.brokers[0].port}"], OPTIONS, "visitor")
+            await asyncio.to_thread(clients.require_admission)
+        finally:
+            cluster.close()
 
 
 async def test_a_group_that_retention_overtook_goes_on_behind_the_gap_and_the_gap_is_counted(

@@ -115,20 +115,9 @@ class PostgresServer:
             psutil.wait_procs(children, timeout=_START_SECONDS)
 
     def _popen(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """PostgreSQL refuses to run as root."""
-        identity: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            user, group = _owner()
-            identity = {"user": user, "group": group, "extra_groups": []}
+        command = [*_as_somebody(), binary(program), *arguments]
         with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [binary(program), *arguments],
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                start_new_session=True,
-                **identity,
-            )
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
 
 
 def binary(program: str) -> str:
@@ -159,6 +148,17 @@ def drop_schema(url: str) -> None:
     name = str(make_url(url).query["options"]).removeprefix("-csearch_path=")
     with connect(url) as connection:
         connection.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+def _as_somebody() -> list[str]:
+    """What PostgreSQL, which refuses to run as root, is started by.
+
+    Not by Popen's `user`: it forks, and what gRPC does in a child then has crashed it before it became PostgreSQL.
+    """
+    if os.geteuid() != 0:
+        return []
+    user, group = _owner()
+    return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
 
 
 def _owner() -> tuple[int, int]:

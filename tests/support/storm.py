@@ -106,23 +106,24 @@ def _is_whole(cluster: KafkaCluster) -> bool:
 
 
 class Storm:
-    """Strikes every few seconds until it is cancelled.
+    """Strikes every few seconds until it is cancelled, `most` times at most.
 
     No more than `_AT_ONCE` parts are down at a time, none of them struck twice, so that on a slow machine too something
     is left that works.
     """
 
-    def __init__(self, fleet: Fleet, parts: dict[str, list[Fault]], draw: random.Random) -> None:
+    def __init__(self, fleet: Fleet, parts: dict[str, list[Fault]], draw: random.Random, most: int) -> None:
         """`parts`: what else there is beside the copies of services, with its faults."""
         self._parts = parts | {copy.name: faults_of_copy(copy) for copy in fleet.copies}
         self._draw = draw
+        self._most = most
         self._struck: set[str] = set()
         self._healing: set[asyncio.Task[None]] = set()
         self.counts: Counter[str] = Counter()
 
     async def run(self) -> None:
         try:
-            while True:
+            for _ in range(self._most):
                 await asyncio.sleep(self._draw.uniform(*_BETWEEN_SECONDS))
                 if len(self._healing) >= _AT_ONCE:
                     healed, self._healing = await asyncio.wait(self._healing, return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -31,13 +32,18 @@ def jars() -> Path:
     """The folder with the broker's jars, fetched on the first use."""
     if shutil.which("java") is None or shutil.which("mvn") is None:
         missing("a Kafka broker needs java and mvn")
-    if not (_JARS / ".ready").exists():
-        _JARS.mkdir(parents=True, exist_ok=True)
+    if not _JARS.exists():
+        _JARS.parent.mkdir(exist_ok=True)
+        fetched = Path(tempfile.mkdtemp(dir=_JARS.parent))
         command = ["mvn", "--batch-mode", "--quiet", "--file", str(_POM), "dependency:copy-dependencies"]
-        done = subprocess.run([*command, f"-DoutputDirectory={_JARS}"], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, f"-DoutputDirectory={fetched}"], capture_output=True, text=True, check=False)
         if done.returncode:
+            shutil.rmtree(fetched)
             missing(f"Maven could not fetch Kafka: {done.stdout[-500:]}{done.stderr[-500:]}")
-        (_JARS / ".ready").touch()
+        try:
+            fetched.rename(_JARS)
+        except OSError:  # tests beside these were faster
+            shutil.rmtree(fetched)
     return _JARS
 
 

@@ -96,6 +96,7 @@ async def _first_answer(
     manager: KafkaConnectionManager, brokers: Iterable[Any], options: KafkaOptions
 ) -> _Refusal | None:
     for broker in brokers:
+        manager.broker_version_data = None  # so that a connection has it only of the broker that it spoke with
         connection = manager.get_connection(
             broker.node_id, timeout_ms=_CONNECT_MS, pop_on_close=False, refresh_metadata_on_err=False
         )
