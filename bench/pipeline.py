@@ -9,11 +9,14 @@ import argparse
 import asyncio
 import math
 import statistics
+import subprocess
+import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,7 @@ from duologue.core.dialogue import Split, dialogue_id
 from duologue.store import ArtifactStore, WorkflowStore
 
 _SCORING = str(Path(__file__).with_name("scoring_process.py"))
+_RAW = str(Path(__file__).with_name("raw_kafka.py"))
 _WARM_UP = 500
 _MOST_SECONDS = 120.0
 _FILTERS = '[{"kind": "top", "metric": "words", "share": 0.25}]'
@@ -148,27 +152,48 @@ async def passage(of: Cluster, at: Service, event: events_pb2.DialogueGenerated,
     return Passage(count / (max(times) - min(times)), count / (at_last - min(times)), 1e6 * cpu / count)
 
 
-def bare_passage(server: str, event: events_pb2.DialogueGenerated, count: int) -> Raw:
-    """The same dialogues through kafka-python alone, from a topic to another one."""
-    source, target = (f"bench.{uuid.uuid4()}.{end}" for end in ("generated", "scored"))
+@contextmanager
+def bare_topics(server: str, event: events_pb2.DialogueGenerated, count: int, others: int) -> Iterator[list[str]]:
+    """A topic with as many dialogues, and empty ones behind it."""
+    topics = [f"bench.{uuid.uuid4()}" for _ in range(1 + others)]
     admin = KafkaAdminClient(bootstrap_servers=server)
     shape = {"num_partitions": PARTITIONS, "replication_factor": 1}
-    admin.create_topics({source: shape, target: shape}, wait_for_metadata=True)
-    publish(server, [replace(record, topic=source) for record in copies_of(event, str(uuid.uuid4()), count)])
-    raw = copy_scored(server, source, target, count)
-    admin.delete_topics([source, target])
+    admin.create_topics(dict.fromkeys(topics, shape), wait_for_metadata=True)
+    publish(server, [replace(record, topic=topics[0]) for record in copies_of(event, str(uuid.uuid4()), count)])
+    yield topics
+    admin.delete_topics(topics)
     admin.close()
-    return raw
+
+
+def bare_passage(server: str, event: events_pb2.DialogueGenerated, count: int) -> Raw:
+    """The same dialogues through kafka-python alone, from a topic to another one."""
+    with bare_topics(server, event, count, 1) as (source, target):
+        return copy_scored(server, source, target, count)
+
+
+def bare_chain(server: str, event: events_pb2.DialogueGenerated, count: int) -> float:
+    """Dialogues per second through two such loops, one behind the other as scoring and filtering are."""
+    with bare_topics(server, event, count, 2) as topics:
+        middle, last = Since(server, topics[1]), Since(server, topics[2])
+        loops = [subprocess.Popen([sys.executable, _RAW, server, *places, str(count)]) for places in pairwise(topics)]
+        ended = max(last.times(count).values())
+        began = min(middle.times(count).values())
+        assert [loop.wait() for loop in loops] == [0, 0]
+        middle.close()
+        last.close()
+        return count / (ended - began)
 
 
 async def throughput(of: Cluster, event: events_pb2.DialogueGenerated, count: int, repeats: int) -> list[Row]:
     passages: list[Passage] = []
     raws: list[Raw] = []
+    chains: list[float] = []
     async with filtering(of) as at:
         await passage(of, at, event, _WARM_UP)
         for _ in range(repeats):
             passages.append(await passage(of, at, event, count))
             raws.append(await asyncio.to_thread(bare_passage, of.server, event, count))
+            chains.append(await asyncio.to_thread(bare_chain, of.server, event, count))
     raw = Raw(statistics.median(one.per_second for one in raws), statistics.median(one.cpu for one in raws))
     scored, sealed, cpu = (
         statistics.median(getattr(one, figure) for one in passages) for figure in ("scored", "sealed", "cpu")
@@ -176,6 +201,7 @@ async def throughput(of: Cluster, event: events_pb2.DialogueGenerated, count: in
     return [
         compared("kafka_generated_to_scored", scored, "dialogues/s", raw.per_second),
         compared("kafka_generated_to_sealed", sealed, "dialogues/s", raw.per_second),
+        compared("kafka_two_raw_loops", statistics.median(chains), "dialogues/s", raw.per_second),
         compared("kafka_cpu_scoring_and_filtering", cpu, "us/dialogue", raw.cpu),
     ]
 

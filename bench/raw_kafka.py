@@ -1,7 +1,11 @@
-"""The baseline on Kafka: kafka-python consumes, transforms and produces in transactions, and nothing else."""
+"""The baseline on Kafka: kafka-python consumes, transforms and produces in transactions, and nothing else.
+
+As a process of its own: `python bench/raw_kafka.py SERVER SOURCE TARGET COUNT`.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -69,3 +73,7 @@ def _scored(value: bytes) -> bytes:
         workflow=event.workflow,
         persona=event.persona,
     ).SerializeToString()
+
+
+if __name__ == "__main__":
+    copy_scored(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
