@@ -23,6 +23,7 @@ from duologue.core.problems import WrongSetting
 from tests.support.brokers.secured import ELSEWHERE, EXPIRED, MUTUAL, PLAIN, SCRAM, TLS, TOKEN, SecuredBroker
 from tests.support.certificates import Authority, Certificate
 from tests.support.command import duologue
+from tests.support.eventually import soon
 from tests.support.requirements import ROOT
 
 TOPIC = ResourceType.TOPIC
@@ -353,8 +354,10 @@ def test_the_rights_that_commands_are_said_to_need_are_enough(
     broker.allow("keeper", TOPIC, "duologue.", *alters)
     set_bus(monkeypatch, broker.url(SCRAM), world.scram("keeper"))
     admin = broker.admin()
-    admin.delete_topics([DIALOGUE_SCORED.retry("filtering")])
+    retry = DIALOGUE_SCORED.retry("filtering")
+    admin.delete_topics([retry])
     admin.alter_configs([ConfigResource("TOPIC", DIALOGUE_SCORED.name, {"retention.ms": "1000"})])
+    soon(lambda: retry not in admin.list_topics(), "the topic is gone")
     admin.close()
     applied = duologue("topics", "apply", "--partitions", 2)
     assert (applied.status, applied.err) == (0, "")
@@ -370,6 +373,7 @@ async def test_a_topic_that_a_service_writes_to_must_be_there_when_it_starts(wor
     admin = world.broker.admin()
     name = DIALOGUE_GENERATED.dead_letters("scoring")
     admin.delete_topics([name])
+    soon(lambda: name not in admin.list_topics(), "the topic is gone")
     try:
         refusal = await world.refusal(SCRAM, world.scram("alice"), "scoring")
     finally:

@@ -15,6 +15,7 @@ from duologue.bus.worker import FAILED_AT, ORIGIN, REASON
 from duologue.contracts.topics import DIALOGUE_SCORED, TOPICS
 from tests.support.brokers.cluster import KafkaCluster
 from tests.support.command import duologue
+from tests.support.eventually import soon
 
 SCORED = DIALOGUE_SCORED.name
 RETRY = DIALOGUE_SCORED.retry("filtering")
@@ -39,6 +40,10 @@ def admin(cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ka
 
 def partitions(admin: KafkaAdminClient) -> dict[str, int]:
     return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
+
+
+def retention(admin: KafkaAdminClient, topic: str) -> str:
+    return admin.describe_configs([ConfigResource("TOPIC", topic)])["topic"][topic]["retention.ms"]["value"]
 
 
 def test_more_copies_than_brokers_are_refused_with_the_topic(admin: KafkaAdminClient) -> None:
@@ -69,6 +74,7 @@ def test_a_cluster_is_given_what_is_missing_and_nothing_is_taken_away(admin: Kaf
     # What somebody changed is corrected, and what can't be is said.
     admin.alter_configs([ConfigResource("TOPIC", SCORED, {"retention.ms": "1000"})])
     admin.create_partitions({RETRY: 30})
+    soon(lambda: partitions(admin)[RETRY] == 30 and retention(admin, SCORED) == "1000", "the broker has heard of both")
     differences = duologue("topics", "plan", "--json").json["differences"]
     assert {(difference["topic"], difference["kind"]) for difference in differences} == {
         (SCORED, "setting"),

@@ -17,3 +17,12 @@ async def eventually(claim: Callable[[], Awaitable[T]], what: str, seconds: floa
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what} (last: {answer!r})"
         await asyncio.sleep(_PAUSE_SECONDS)
     return answer
+
+
+def soon(claim: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+    """The same without an event loop."""
+    deadline = time.monotonic() + seconds
+    while not (answer := claim()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what} (last: {answer!r})"
+        time.sleep(_PAUSE_SECONDS)
+    return answer

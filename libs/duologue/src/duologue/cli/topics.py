@@ -53,7 +53,7 @@ def apply(replicas: Replicas = 0, partitions: Partitions = 0, as_json: AsJson = 
                 topics.mend(difference)
                 if not as_json:
                     console.print(f"mended  {difference.topic.name} {literal(difference.what)}", soft_wrap=True)
-        left = topics.compare(replicas, partitions)
+        left = topics.compare_mended(replicas, partitions)
         _show(left, as_json)
     _fail_on(left)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from duologue.core.problems import WrongSetting
 _DAY_MS = 86_400_000
 _DAYS = 7
 _DEAD_LETTER_DAYS = 30
+# The controller answers for a change before the brokers have heard of it; they do within moments.
+_HEARD_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,15 @@ class Topics:
             wanted = wanted_topics(replicas or min(len(self._admin.describe_cluster()["brokers"]), 3), partitions)
             found = self._found([topic.name for topic in wanted])
         return [difference for topic in wanted for difference in _differences(topic, found.get(topic.name))]
+
+    def compare_mended(self, replicas: int = 0, partitions: int = 0) -> list[Difference]:
+        """What differs once the brokers have heard of what was mended, or after ten seconds."""
+        deadline = time.monotonic() + _HEARD_SECONDS
+        left = self.compare(replicas, partitions)
+        while any(difference.is_mended for difference in left) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+            left = self.compare(replicas, partitions)
+        return left
 
     def require_rights_of(self, service: str) -> None:
         with _refusals("rights can't be read"):
