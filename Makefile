@@ -71,7 +71,9 @@ protos: .venv/.ready ## generate code from protos/
 
 lock: .venv/.ready ## resolve requirements/*.in again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/slim.in -o requirements/slim.txt
+	awk '/^[^ ]/ {keep = !/^huggingface-hub==/} keep' requirements/slim.txt > requirements/.shared.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/ml.in -o requirements/ml.txt
+	rm requirements/.shared.txt
 	awk '/^[^ ]/ {keep = /^uv==/} keep' requirements/slim.txt > requirements/uv.txt
 
 clean: down ## remove environments, caches and local state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ from duologue.bus import Bus, Record, RetryPolicy, Worker, open_bus
 from duologue.bus.codec import decode, encode
 from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_REQUESTED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
-from duologue.models import ChatModel, DecisionModel, Endpoint, ModelServer
+from duologue.models import ChatModel, DecisionModel, Endpoint, Gates, ModelServer
+from duologue.models.connection import Connection, Reply
 from duologue.store import ArtifactStore, WorkflowStore
-from duologue_roleplay.adapters import AdapterCheck
+from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.worker import PlayDialogue
 
@@ -90,19 +91,25 @@ async def opened(
     *,
     speculate: bool = False,
     connections: int = 128,
-    server: type[ModelServer] = ModelServer,
+    bodies: list[bytes] | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine whose three models are served at `url`, with its bus and its artifacts in `folder`."""
+    """An engine whose three models are served at `url`, with its bus and its artifacts in `folder`.
+
+    `bodies`: takes what is sent for utterances, in order.
+    """
     async with AsyncExitStack() as stack:
         bus = await open_bus(f"sqlite:///{folder}/bus.db")
         stack.push_async_callback(bus.close)
         artifacts = ArtifactStore(str(folder / "artifacts"))
         endpoint = Endpoint(url=url, model="stub", connections=connections)
-        servers = [await stack.enter_async_context(server(endpoint)) for _ in range(3)]
-        client, agent, manager = ChatModel(servers[0]), ChatModel(servers[1]), DecisionModel(servers[2])
+        gates = Gates()
+        client, agent, manager = [await stack.enter_async_context(ModelServer(endpoint, gates)) for _ in range(3)]
+        if bodies is not None:
+            for server in (client, agent):
+                _record_posts(server.replicas[0].connection, bodies)
         workflows = WorkflowStore(artifacts)
-        self_talk = SelfTalk(client, agent, manager, speculate=speculate)
-        play = PlayDialogue(self_talk, workflows, AdapterCheck(agent, artifacts))
+        self_talk = SelfTalk(ChatModel(client), ChatModel(agent), DecisionModel(manager), speculate=speculate)
+        play = PlayDialogue(self_talk, workflows, Adapters(agent, artifacts))
         yield Engine(bus, play, workflows.put(scenario.workflow()))
 
 
@@ -121,14 +128,17 @@ async def generated(url: str, folder: Path) -> events_pb2.DialogueGenerated:
 async def chat_bodies(url: str, folder: Path) -> list[bytes]:
     """What the engine sends for the utterances of one dialogue, in order."""
     bodies: list[bytes] = []
-
-    class Recorder(ModelServer):
-        async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-            if path == "/v1/chat/completions":
-                bodies.append(json.dumps(body, separators=(",", ":")).encode())
-            return await super().post(path, body)
-
-    async with opened(url, folder, server=Recorder) as engine:
+    async with opened(url, folder, bodies=bodies) as engine:
         await engine.run(1, 1)
     assert len(bodies) == scenario.TURNS
     return bodies
+
+
+def _record_posts(connection: Connection, bodies: list[bytes]) -> None:
+    post = connection.post
+
+    async def recording(path: str, body: Mapping[str, Any], shape: type = dict) -> Reply:
+        bodies.append(json.dumps(body, separators=(",", ":")).encode())
+        return await post(path, body, shape)
+
+    connection.post = recording  # type: ignore[method-assign]

@@ -35,7 +35,7 @@ from duologue.store import ArtifactStore, Database, Outbox, Term, WorkflowStore
 from duologue_filtering.sealing import Sealer
 from duologue_filtering.tables import OUTBOX, SealRow
 from duologue_filtering.worker import CollectCandidate
-from duologue_roleplay.adapters import AdapterCheck
+from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.worker import PlayDialogue
 from duologue_scoring.scorer import Scorer
@@ -108,12 +108,12 @@ async def works(bus: EmbeddedBus, consumer: Consumer, message: Message, out: str
 async def test_requests_for_dialogues(
     bus: EmbeddedBus, artifacts: ArtifactStore, workflows: WorkflowStore, models: ModelServer
 ) -> None:
-    agent = ChatModel(models)
-    self_talk = SelfTalk(ChatModel(models), agent, DecisionModel(models))
+    chat = ChatModel(models)
+    self_talk = SelfTalk(chat, chat, DecisionModel(models))
     consumer = Consumer(
         DIALOGUE_REQUESTED,
         "roleplay",
-        PlayDialogue(self_talk, workflows, AdapterCheck(agent, artifacts)).handle,
+        PlayDialogue(self_talk, workflows, Adapters(models, artifacts)).handle,
     )
     # One turn pair each: it is not the talk that is tested.
     short = events_pb2.RolePlay(max_turns=1, recoveries=2, structured=True)
@@ -129,7 +129,7 @@ async def test_requests_for_dialogues(
 
 
 async def test_releases_of_adapters(bus: EmbeddedBus, artifacts: ArtifactStore, models: ModelServer) -> None:
-    adapters = AdapterCheck(ChatModel(models), artifacts)
+    adapters = Adapters(models, artifacts)
     adapter = trained_adapter(artifacts)
     released = events_pb2.AdapterReleased(
         agent="desk", adapter=adapter, campaign_id=CAMPAIGN_ID, released_at="2026-01-01T00:00:00Z", cause="gate"
@@ -137,7 +137,7 @@ async def test_releases_of_adapters(bus: EmbeddedBus, artifacts: ArtifactStore, 
     rolled_back = events_pb2.AdapterReleased(agent="desk", released_at="2026-01-01T00:00:00Z", cause="rollback")
     consumer = Consumer(ADAPTER_RELEASED, "roleplay", adapters.released, concurrency=1)
     await barrage(bus, [consumer], [released, rolled_back])
-    await adapters.check(adapter)
+    assert not [found.problem for found in await adapters.check(adapter) if found.problem]
 
 
 async def test_dialogues_to_score(bus: EmbeddedBus, workflows: WorkflowStore, models: ModelServer) -> None:

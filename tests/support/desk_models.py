@@ -8,8 +8,7 @@ from typing import Any
 from duologue.core.dialogue import Dialogue, Split
 from duologue.core.prompts import NO_ASIDE
 from duologue.core.workflow import Workflow
-from duologue.models import ChatModel, DecisionModel, ModelServer
-from duologue.models.chat import Sampling
+from duologue.models import ChatModel, DecisionModel, ModelServer, Sampling
 from duologue_roleplay.self_talk import Plan, SelfTalk
 from tests.support.desk import CAMPAIGN_ID, DESK, TEACHER
 from tests.support.model_server import Decide, ModelRequest, Said, ScriptedModelServer

@@ -13,7 +13,7 @@ from duologue.contracts.v1 import dialogue_pb2, events_pb2, roleplay_pb2_grpc
 from duologue.contracts.v1 import roleplay_pb2 as pb
 from duologue.models import ChatModel, DecisionModel, Endpoint, ModelServer
 from duologue.store import ArtifactStore, WorkflowStore
-from duologue_roleplay.adapters import AdapterCheck
+from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.rpc import RoleplayRpc
 from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.settings import ModelSettings
@@ -40,13 +40,14 @@ async def service(server: ScriptedModelServer, tmp_path: Path) -> AsyncIterator[
     async with ModelServer(server.endpoint(attempts=1)) as models:
         chat = ChatModel(models)
         self_talk = SelfTalk(chat, chat, DecisionModel(models))
-        play = PlayDialogue(self_talk, WorkflowStore(artifacts), AdapterCheck(chat, artifacts))
+        adapters = Adapters(models, artifacts)
+        play = PlayDialogue(self_talk, WorkflowStore(artifacts), adapters)
         settings = ModelSettings(
             client=server.endpoint(), agent=Endpoint(url=NOBODY, model="gone"), manager=server.endpoint()
         )
         register = roleplay_pb2_grpc.add_RoleplayServiceServicer_to_server
         async with (
-            serving(register, RoleplayRpc(play, settings)) as address,
+            serving(register, RoleplayRpc(play, settings, adapters)) as address,
             grpc.aio.insecure_channel(address) as channel,
         ):
             yield roleplay_pb2_grpc.RoleplayServiceStub(channel)

@@ -11,8 +11,7 @@ from prometheus_client import REGISTRY
 
 from duologue.core.dialogue import Dialogue, EndReason, Role, Turn
 from duologue.core.workflow import Reply, SayNode
-from duologue.models import ChatModel, Completion, ModelUnavailable
-from duologue.models.chat import Sampling
+from duologue.models import Caller, ChatModel, Completion, ModelUnavailable, Sampling
 from duologue_roleplay.speculation import Speculation, likely_edge
 from duologue_roleplay.utterance import Ask
 from tests.support.desk import DESK
@@ -100,7 +99,7 @@ async def fails() -> Completion:
 
 
 def ask(seed: int) -> Ask:
-    return Ask(Role.AGENT, "m", [], Sampling(), seed)
+    return Ask(Role.AGENT, "m", [], Sampling(), seed, Caller())
 
 
 async def test_the_failure_of_a_wrong_guess_is_nobody_s() -> None:

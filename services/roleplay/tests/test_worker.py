@@ -17,7 +17,7 @@ from duologue.core.dialogue import EndReason, Split
 from duologue.models import ChatModel, DecisionModel, ModelServer
 from duologue.runtime.failures import classify_errors
 from duologue.store import ArtifactStore, WorkflowStore
-from duologue_roleplay.adapters import AdapterCheck
+from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.worker import PlayDialogue
 from tests.support.desk import CAMPAIGN_ID, DESK, requested, workflow_ref
@@ -40,9 +40,9 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
 async def play(server: ScriptedModelServer, artifacts: ArtifactStore) -> AsyncIterator[PlayDialogue]:
     WorkflowStore(artifacts).put(DESK)
     async with ModelServer(server.endpoint(attempts=1)) as models:
-        agent = ChatModel(models)
-        self_talk = SelfTalk(ChatModel(models), agent, DecisionModel(models))
-        yield PlayDialogue(self_talk, WorkflowStore(artifacts), AdapterCheck(agent, artifacts))
+        chat = ChatModel(models)
+        self_talk = SelfTalk(chat, chat, DecisionModel(models))
+        yield PlayDialogue(self_talk, WorkflowStore(artifacts), Adapters(models, artifacts))
 
 
 async def test_a_request_becomes_one_dialogue_with_all_that_scoring_needs(play: PlayDialogue) -> None:
@@ -125,14 +125,3 @@ async def test_a_busy_server_s_wish_reaches_the_retry(play: PlayDialogue, server
     with pytest.raises(Transient) as caught, classify_errors():
         await play.handle(requested())
     assert caught.value.retry_after == 17
-
-
-async def test_a_server_that_was_gone_must_show_its_adapter_again(
-    play: PlayDialogue, server: ScriptedModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    doubts: list[str] = []
-    monkeypatch.setattr(AdapterCheck, "doubt", lambda _: doubts.append("again"))
-    server.faults = [Answered(503, "no")]
-    with pytest.raises(Transient), classify_errors():
-        await play.handle(requested())
-    assert doubts == ["again"]

@@ -13,7 +13,7 @@ from duologue.cli.local.processes import Process
 from duologue.cli.local.readiness import check_models, wait_until_ready
 from duologue.cli.local.supervisor import Supervisor
 from duologue.cli.output import Failure
-from duologue.models import Endpoint, check
+from duologue.models import Endpoint, capabilities
 from duologue.models.check import check_chat
 from tests.support.command import duologue
 
@@ -67,9 +67,9 @@ def test_a_role_play_service_that_died_is_named_with_its_log(home: Path) -> None
 async def test_a_model_server_that_takes_connections_and_never_answers_is_given_up_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(check, "REACH_SECONDS", 0.05)
+    monkeypatch.setattr(capabilities, "PROBE_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        found = await check_chat("agent", Endpoint(url=url))
-    assert f"{url} did not answer in 0.05 s" in found.problem
+        (found,) = await check_chat("agent", Endpoint(url=url))
+    assert f"{url}/info did not answer in time" in found.problem
     assert "set models.agent.url" in found.problem

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from duologue.core.prompts import Message
-from duologue.models import ChatModel, ModelServer, ModelUnavailable
-from duologue.models.chat import Completion, Sampling
+from duologue.models import ChatModel, Completion, ModelServer, ModelUnavailable, Sampling
 from tests.support.model_server import Answered, Held, Said, ScriptedModelServer
 
 HELLO: list[Message] = [{"role": "user", "content": "Hello."}]

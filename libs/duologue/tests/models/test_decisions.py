@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
+from duologue.core.prompts import Question
 from duologue.models import DecisionModel, ModelServer, ModelUnavailable
 from tests.support.model_server import DECISIONS, Answered, ScriptedModelServer
 
-REPLY = {"type": "choice", "instructions": "Which?", "criteria": {"a": "First.", "b": "Second.", "c": None}}
-OVER = {"type": "noul", "instructions": "Is it over?"}
+REPLY: Question = {
+    "type": "choice",
+    "instructions": "Which?",
+    "criteria": {"a": "First.", "b": "Second.", "c": "Third."},
+}
+OVER: Question = {"type": "noul", "instructions": "Is it over?"}
 
 
 @pytest.fixture

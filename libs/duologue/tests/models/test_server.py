@@ -12,6 +12,8 @@ import structlog
 from pydantic import ValidationError
 
 from duologue.models import Endpoint, ModelRefused, ModelServer, ModelUnavailable
+from duologue.models.completion import NOBODY
+from duologue.models.replica import Replica
 from duologue.models.server import _pause
 from tests.support.model_server import (
     CHAT,
@@ -51,7 +53,15 @@ async def server() -> AsyncIterator[ScriptedModelServer]:
 
 async def post(endpoint: Endpoint) -> dict[str, Any]:
     async with ModelServer(endpoint) as models:
-        return await models.post(CHAT, BODY)
+        return await ask(models)
+
+
+async def ask(models: ModelServer) -> dict[str, Any]:
+    async def post(replica: Replica) -> dict[str, Any]:
+        content: dict[str, Any] = (await replica.connection.post(CHAT, BODY)).content
+        return content
+
+    return await models.ask(NOBODY, post)
 
 
 async def test_an_answer_is_given_as_it_came(server: ScriptedModelServer) -> None:
@@ -145,9 +155,9 @@ async def test_a_server_that_is_not_there_is_named(server: ScriptedModelServer) 
 
 async def test_a_server_that_comes_back_between_two_tries_is_found(server: ScriptedModelServer) -> None:
     async with ModelServer(server.endpoint()) as models:
-        await models.post(CHAT, BODY)
+        await ask(models)
         server.faults = [Dropped(), Dropped()]
-        await models.post(CHAT, BODY)
+        await ask(models)
     assert len(server.requests) == 4
 
 
@@ -179,7 +189,7 @@ async def test_requests_beyond_the_connections_wait_their_turn(server: ScriptedM
     server.faults = [Held(release) for _ in range(8)]
     async with ModelServer(server.endpoint(connections=3)) as models, asyncio.TaskGroup() as group:
         for _ in range(8):
-            group.create_task(models.post(CHAT, BODY))
+            group.create_task(ask(models))
         await server.arrived(3)
         release.set()
     assert server.busiest == 3
@@ -189,11 +199,11 @@ async def test_requests_beyond_the_connections_wait_their_turn(server: ScriptedM
 async def test_a_request_that_is_given_up_frees_its_connection(server: ScriptedModelServer) -> None:
     server.faults = [Held(asyncio.Event())]
     async with ModelServer(server.endpoint(connections=1)) as models:
-        lost = asyncio.create_task(models.post(CHAT, BODY))
+        lost = asyncio.create_task(ask(models))
         await server.arrived(1)
         lost.cancel()
         async with asyncio.timeout(10):
-            await models.post(CHAT, BODY)
+            await ask(models)
     assert lost.cancelled()
 
 

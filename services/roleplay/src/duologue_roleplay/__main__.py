@@ -6,10 +6,10 @@ import asyncio
 
 from duologue.contracts.topics import ADAPTER_RELEASED, DIALOGUE_REQUESTED
 from duologue.contracts.v1 import events_pb2, roleplay_pb2, roleplay_pb2_grpc
-from duologue.models import ChatModel, DecisionModel, ModelServer
+from duologue.models import ChatModel, DecisionModel, Gates, ModelServer
 from duologue.runtime import Runtime, load_settings
 from duologue.store import ArtifactStore, WorkflowStore
-from duologue_roleplay.adapters import AdapterCheck
+from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.rpc import RoleplayRpc
 from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.settings import Settings
@@ -20,16 +20,17 @@ async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("roleplay", settings) as runtime:
         artifacts = ArtifactStore(settings.artifacts.url)
-        client = ChatModel(await runtime.open(ModelServer(settings.models.client)))
-        agent = ChatModel(await runtime.open(ModelServer(settings.models.agent)))
-        manager = DecisionModel(await runtime.open(ModelServer(settings.models.manager)))
-        adapters = AdapterCheck(agent, artifacts)
-        self_talk = SelfTalk(client, agent, manager, speculate=settings.speculate)
+        gates = Gates()
+        client = await runtime.open(ModelServer(settings.models.client, gates))
+        agent = await runtime.open(ModelServer(settings.models.agent, gates))
+        manager = await runtime.open(ModelServer(settings.models.manager, gates))
+        adapters = Adapters(agent, artifacts)
+        self_talk = SelfTalk(ChatModel(client), ChatModel(agent), DecisionModel(manager), speculate=settings.speculate)
         play = PlayDialogue(self_talk, WorkflowStore(artifacts), adapters)
 
         runtime.serve(
             roleplay_pb2_grpc.add_RoleplayServiceServicer_to_server,
-            RoleplayRpc(play, settings.models),
+            RoleplayRpc(play, settings.models, adapters),
             roleplay_pb2.DESCRIPTOR.services_by_name["RoleplayService"],
         )
         runtime.consume(DIALOGUE_REQUESTED, events_pb2.DialogueRequested, play.handle, concurrency=settings.concurrency)

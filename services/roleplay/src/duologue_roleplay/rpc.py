@@ -12,6 +12,7 @@ from duologue.contracts.v1 import roleplay_pb2 as pb
 from duologue.contracts.v1 import roleplay_pb2_grpc
 from duologue.core.dialogue import Turn
 from duologue.models.check import check_chat, check_decisions
+from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.settings import ModelSettings
 from duologue_roleplay.worker import PlayDialogue
 
@@ -19,9 +20,10 @@ from duologue_roleplay.worker import PlayDialogue
 class RoleplayRpc(roleplay_pb2_grpc.RoleplayServiceServicer):
     """See protos/duologue/v1/roleplay.proto."""
 
-    def __init__(self, play: PlayDialogue, models: ModelSettings) -> None:
+    def __init__(self, play: PlayDialogue, models: ModelSettings, adapters: Adapters) -> None:
         self._play = play
         self._models = models
+        self._adapters = adapters
 
     async def PreviewDialogue(
         self, request: pb.PreviewDialogueRequest, context: Any
@@ -38,10 +40,11 @@ class RoleplayRpc(roleplay_pb2_grpc.RoleplayServiceServicer):
             playing.cancel()  # the caller hung up: stop asking models
 
     async def CheckModels(self, request: pb.CheckModelsRequest, context: Any) -> pb.CheckModelsResponse:
-        checks = await asyncio.gather(
+        checked = await asyncio.gather(
             check_chat("client", self._models.client),
             check_chat("agent", self._models.agent),
             check_decisions("manager", self._models.manager),
+            *(self._adapters.check(adapter) for adapter in request.adapters),
         )
         return pb.CheckModelsResponse(
             models=[
@@ -52,7 +55,9 @@ class RoleplayRpc(roleplay_pb2_grpc.RoleplayServiceServicer):
                     ok=not check.problem,
                     problem=check.problem,
                     seconds=check.seconds,
+                    found=check.found,
                 )
+                for checks in checked
                 for check in checks
             ]
         )

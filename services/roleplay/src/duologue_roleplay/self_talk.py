@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Role, Split, Turn
 from duologue.core.persona import Persona
 from duologue.core.prompts import (
     PROMPTS_VERSION,
+    Question,
     agent_prompt,
     ask_again,
     client_prompt,
@@ -20,8 +20,7 @@ from duologue.core.prompts import (
 )
 from duologue.core.scores import Utterance
 from duologue.core.workflow import EndNode, Intention, SayNode, Workflow, fill
-from duologue.models import ChatModel, DecisionModel
-from duologue.models.chat import Sampling
+from duologue.models import Caller, ChatModel, DecisionModel, Sampling
 from duologue_roleplay.graph import GraphPosition
 from duologue_roleplay.manager import Verdict, judge, relevant_choices
 from duologue_roleplay.speculation import Speculation, likely_edge
@@ -50,6 +49,10 @@ class Plan:
     manager_model: str
     adapter_id: str = ""
     adapter_fingerprint: str = ""
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(self.campaign_id, self.dialogue_id)
 
 
 @dataclass
@@ -154,7 +157,7 @@ class SelfTalk:
 
     async def _play_free(self, talk: _Talk) -> EndReason:
         """Without structured prompting: the agent is told nothing, the graph is not walked, only the end is watched."""
-        question: dict[str, dict[str, Any]] = {"ended": {"type": "noul", "instructions": "Is the conversation over?"}}
+        question: dict[str, Question] = {"ended": {"type": "noul", "instructions": "Is the conversation over?"}}
         for _ in range(talk.plan.max_turns):
             if not await self._agent_speaks(talk, "", ""):
                 return EndReason.SILENT
@@ -199,15 +202,18 @@ class SelfTalk:
     async def _client_speaks(self, talk: _Talk) -> Spoken:
         plan = talk.plan
         messages = client_prompt(plan.workflow, plan.persona, plan.intention, talk.history)
-        ask = Ask(Role.CLIENT, plan.client_model, messages, plan.sampling, _seed(plan, len(talk.turns)))
+        ask = Ask(Role.CLIENT, plan.client_model, messages, plan.sampling, _seed(plan, len(talk.turns)), plan.caller)
         return await speak(self._client, ask)
 
     async def _decide(
-        self, talk: _Talk, reply: Spoken, node: str, questions: dict[str, dict[str, Any]]
+        self, talk: _Talk, reply: Spoken, node: str, questions: dict[str, Question]
     ) -> dict[str, Decision]:
         """Ask the manager about the client's reply, and take the reply into the dialogue with the answers."""
         state = manager_state([*talk.history, Utterance(Role.CLIENT, reply.text)])
-        answers = await self._manager.ask(state, questions, model=talk.plan.manager_model, relevant=relevant_choices)
+        plan = talk.plan
+        answers = await self._manager.ask(
+            state, questions, model=plan.manager_model, relevant=relevant_choices, caller=plan.caller
+        )
         reply.prompt_tokens += answers.prompt_tokens
         reply.completion_tokens += answers.completion_tokens
         reply.seconds += answers.seconds
@@ -217,7 +223,7 @@ class SelfTalk:
 
 def _agent_ask(plan: Plan, history: Sequence[Utterance], instruction: str, place: int) -> Ask:
     messages = agent_prompt(plan.workflow, history, instruction)
-    return Ask(Role.AGENT, plan.agent_model, messages, plan.sampling, _seed(plan, place))
+    return Ask(Role.AGENT, plan.agent_model, messages, plan.sampling, _seed(plan, place), plan.caller)
 
 
 def _seed(plan: Plan, place: int) -> int:

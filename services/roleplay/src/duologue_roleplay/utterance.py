@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from duologue.core.dialogue import Role, Turn
 from duologue.core.prompts import STOP, Message
-from duologue.models import ChatModel
-from duologue.models.chat import Sampling
+from duologue.models import Caller, ChatModel, Sampling
 from duologue_roleplay.repair import repair
 
 # An utterance of which nothing is left after repair is asked for once more, with another seed.
@@ -24,6 +23,7 @@ class Ask(NamedTuple):
     messages: Sequence[Message]
     sampling: Sampling
     seed: int
+    caller: Caller
 
 
 @dataclass(slots=True)
@@ -52,7 +52,12 @@ async def speak(chat: ChatModel, ask: Ask) -> Spoken:
     spoken = Spoken()
     for attempt in range(_TRIES):
         completion = await chat.complete(
-            ask.messages, ask.sampling, model=ask.model, stop=STOP[ask.speaker], seed=(ask.seed + attempt) % 2**31
+            ask.messages,
+            ask.sampling,
+            model=ask.model,
+            stop=STOP[ask.speaker],
+            seed=(ask.seed + attempt) % 2**31,
+            caller=ask.caller,
         )
         spoken.prompt_tokens += completion.prompt_tokens
         spoken.completion_tokens += completion.completion_tokens

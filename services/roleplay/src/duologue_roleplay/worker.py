@@ -10,17 +10,16 @@ from duologue.contracts.convert import dialogue_to_proto, persona_from_proto, sp
 from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Dialogue, Turn
-from duologue.models import ModelUnavailable
-from duologue.models.chat import Sampling
+from duologue.models import Sampling
 from duologue.store import WorkflowStore
-from duologue_roleplay.adapters import AdapterCheck
+from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.self_talk import Plan, SelfTalk
 
 
 class PlayDialogue:
     """Plays what is requested."""
 
-    def __init__(self, self_talk: SelfTalk, workflows: WorkflowStore, adapters: AdapterCheck) -> None:
+    def __init__(self, self_talk: SelfTalk, workflows: WorkflowStore, adapters: Adapters) -> None:
         self._self_talk = self_talk
         self._workflows = workflows
         self._adapters = adapters
@@ -39,12 +38,8 @@ class PlayDialogue:
         self, event: pb.DialogueRequested, told: Callable[[Turn], Awaitable[None]] | None = None
     ) -> Dialogue:
         plan = self._plan(event)
-        await self._adapters.check(event.adapter)
-        try:
-            return await self._self_talk.play(plan, told)
-        except ModelUnavailable:
-            self._adapters.doubt()
-            raise
+        await self._adapters.expect(event.adapter)
+        return await self._self_talk.play(plan, told)
 
     def _plan(self, event: pb.DialogueRequested) -> Plan:
         workflow = self._workflows.get(event.workflow)

@@ -11,7 +11,7 @@ from duologue.core.prompts import consistency_question, consistency_state
 from duologue.core.scores import Scores, Utterance, score_dialogue
 from duologue.core.workflow import Workflow
 from duologue.models import DecisionModel
-from duologue.models.decisions import Answers
+from duologue.models.answers import Answers
 
 # A System One request takes 64 questions; dialogues are shorter than that on each side.
 _MAX_QUESTIONS = 64

@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 import typer
 
 from duologue.cli.bus import bus_settings
+from duologue.cli.connection import campaign_service
 from duologue.cli.dlq import count as count_letters
 from duologue.cli.invocation import command
 from duologue.cli.local.layout import Layout, missing_ml_python, ml_python
 from duologue.cli.local.readiness import check_models, is_ready
 from duologue.cli.local.supervisor import Supervisor
 from duologue.cli.output import AsJson, Failure, console, literal, print_json, printable
+from duologue.contracts.v1 import campaign_pb2
+from duologue.contracts.v1.dialogue_pb2 import AdapterRef
 
 _LEAST_FREE_GIB = 2.0
 
@@ -90,13 +93,21 @@ def _letters() -> Finding:
 
 def _models(layout: Layout) -> Iterator[Finding]:
     try:
-        statuses = check_models(layout)
+        statuses = check_models(layout, _released_adapters())
     except Failure as failure:
         yield Finding("models", "not asked", str(failure))
         return
     for status in statuses:
-        state = f"{status.model} at {status.url} answers in {status.seconds:.2f} s"
+        subject = "adapter" if status.part == "adapter" else f"{status.part} model"
         if status.ok:
-            yield Finding(f"{status.part} model", state)
+            found = f" ({status.found})" if status.found else ""
+            yield Finding(subject, f"{status.model} at {status.url}{found} answers in {status.seconds:.2f} s")
         else:
-            yield Finding(f"{status.part} model", f"{status.model!r} at {status.url} does not answer", status.problem)
+            yield Finding(subject, f"{status.model!r} at {status.url} is not as it should be", status.problem)
+
+
+def _released_adapters() -> list[AdapterRef]:
+    """Those that answer now, and that the agent's servers must have. Raises `Failure`."""
+    with campaign_service() as service:
+        adapters = service.ListAdapters(campaign_pb2.ListAdaptersRequest()).adapters
+    return [adapter.ref for adapter in adapters if adapter.state == "released"]

@@ -40,6 +40,11 @@ class Decision:
     answer: str
     probabilities: dict[str, float]
 
+    @classmethod
+    def likeliest(cls, question: str, probabilities: dict[str, float]) -> Decision:
+        """For the most probable option; of several, the first."""
+        return cls(question, max(probabilities, key=probabilities.__getitem__), probabilities)
+
     @property
     def probability(self) -> float:
         """Of the answer that was taken."""

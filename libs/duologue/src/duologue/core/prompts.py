@@ -6,8 +6,9 @@ of the turn comes last, so that a model server's prefix cache hits. Change a wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
+from typing import Literal, Required
 
 # typing.TypedDict before Python 3.12 is not enough for pydantic.
 from typing_extensions import TypedDict
@@ -31,6 +32,17 @@ class Message(TypedDict):
 
     role: str
     content: str
+
+
+class Question(TypedDict, total=False):
+    """A typed question, as /v1/systemone takes it.
+
+    `type` is "choice", with `criteria` from option to description, or "noul", which is yes or no and has none.
+    """
+
+    type: Required[Literal["choice", "noul"]]
+    instructions: Required[str]
+    criteria: dict[str, str]
 
 
 def agent_prompt(workflow: Workflow, history: Sequence[Utterance], instruction: str) -> list[Message]:
@@ -88,13 +100,13 @@ def manager_state(history: Sequence[Utterance]) -> str:
     return "\n".join(f"{names[turn.role]}: {turn.text}" for turn in history[-2:] if turn.role in names)
 
 
-def manager_questions(workflow: Workflow, node: SayNode, facts: dict[str, str]) -> dict[str, dict[str, Any]]:
+def manager_questions(workflow: Workflow, node: SayNode, facts: dict[str, str]) -> dict[str, Question]:
     """All questions about the client's last reply, for one request of typed decisions.
 
     `reply` is a choice among the node's edges (left out where there is one), `applies` whether any does, `aside` which
     anytime node, or none (left out where there is none to ask for), `ended` whether the conversation is over.
     """
-    questions: dict[str, dict[str, Any]] = {}
+    questions: dict[str, Question] = {}
     replies = {
         edge_id: fill(reply.examples[0], facts) if reply.examples else "any answer to the question"
         for edge_id, reply in node.replies.items()
@@ -119,6 +131,32 @@ def consistency_state(character: str, description: str) -> str:
     return f"Character: {character}. {description}"
 
 
-def consistency_question(text: str) -> dict[str, Any]:
+def consistency_question(text: str) -> Question:
     """Whether one utterance fits the character."""
     return {"type": "noul", "instructions": f'Does this fit the character? "{text}"'}
+
+
+def options_of(question: Question) -> list[str]:
+    """The answers that a question has."""
+    return ["yes", "no"] if question["type"] == "noul" else list(question["criteria"])
+
+
+def labels_prompt(state: str, questions: Mapping[str, Question]) -> list[Message]:
+    """All questions about a state for a server without typed decisions: a letter for each, and nothing else.
+
+    The state comes first, so that other questions about it find it in the server's prefix cache.
+    """
+    asked = "\n".join(
+        f"{place}. {question['instructions']}\n{_lettered(question)}"
+        for place, question in enumerate(questions.values(), start=1)
+    )
+    system = (
+        "You answer questions about a text. Write the letter of one option for each question, in the order of the "
+        "questions, with a space between them, and nothing else."
+    )
+    return [{"role": "system", "content": system}, {"role": "user", "content": f"{state}\n\n{asked}"}]
+
+
+def _lettered(question: Question) -> str:
+    descriptions = question.get("criteria") or {"yes": "yes", "no": "no"}
+    return "\n".join(f"{letter}) {text}" for letter, text in zip(ascii_uppercase, descriptions.values(), strict=False))

@@ -1,115 +1,150 @@
-"""Does a model server answer, and does it have the model? Said within seconds."""
+"""Does a model server answer, what is it, and does it have the model? Said within seconds, with what to do."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
-import aiohttp
-from pydantic import BaseModel, ValidationError
-
-from duologue.models.chat import ChatModel, Sampling
+from duologue.core.prompts import Question
+from duologue.models.capabilities import Capabilities
+from duologue.models.completion import GREEDY, ChatRequest
+from duologue.models.connection import ModelRefused, ModelUnavailable
 from duologue.models.decisions import DecisionModel
-from duologue.models.server import Endpoint, ModelRefused, ModelServer, ModelUnavailable
+from duologue.models.endpoint import Endpoint
+from duologue.models.replica import Replica
+from duologue.models.server import ModelServer
 
-# For any answer at all; a server that is there needs no time to say something.
-REACH_SECONDS = 5.0
 # A server that loads a model on demand needs longer than one that has it; more than this nobody waits for.
 CHECK_SECONDS = 60.0
+# What a dialogue of eight turns a side may need, at a hundred tokens a turn, its instructions included.
+LEAST_TOKENS = 2048
 _SHOWN_MODELS = 10
-
-
-class _Listed(BaseModel):
-    id: str
-
-
-class _ModelList(BaseModel):
-    data: list[_Listed]
 
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """One part's server. `problem` is empty when it answers, else what is wrong and how to mend it."""
+    """One part's server. `problem` is empty when it answers, else what is wrong and how to mend it.
+
+    `found` says what the server is and can do, "" where it did not come to that.
+    """
 
     part: str
     url: str
     model: str
     problem: str
     seconds: float
+    found: str = ""
 
 
-async def check_chat(part: str, endpoint: Endpoint) -> ModelCheck:
-    """Ask for one token of chat."""
-    return await _check(part, endpoint, decide=False)
+async def check_chat(part: str, endpoint: Endpoint) -> list[ModelCheck]:
+    """Ask each of the endpoint's servers what it is, and for one token of chat."""
+
+    async def ask(server: ModelServer) -> None:
+        request = ChatRequest([{"role": "user", "content": "Hello."}], replace(GREEDY, max_tokens=1), endpoint.model)
+        await server.replicas[0].complete(request)
+
+    return await _check(part, endpoint, ask)
 
 
-async def check_decisions(part: str, endpoint: Endpoint) -> ModelCheck:
-    """Ask one yes/no question."""
-    return await _check(part, endpoint, decide=True)
+async def check_decisions(part: str, endpoint: Endpoint) -> list[ModelCheck]:
+    """Ask each of the endpoint's servers what it is, and one yes/no question."""
+
+    async def ask(server: ModelServer) -> None:
+        question: Question = {"type": "noul", "instructions": "Is this a greeting?"}
+        await DecisionModel(server).ask("Hello.", {"ok": question})
+
+    return await _check(part, endpoint, ask)
 
 
-async def _check(part: str, endpoint: Endpoint, *, decide: bool) -> ModelCheck:
-    started = time.perf_counter()
+async def check_adapter_of(part: str, server: ModelServer, served_model: str) -> list[ModelCheck]:
+    """Have each server of a part show that it serves an adapter, of which `server` knows the fingerprint."""
+
+    async def check(replica: Replica) -> ModelCheck:
+        started = time.perf_counter()
+        problem = ""
+        try:
+            await replica.show(served_model)
+        except (ModelRefused, ModelUnavailable) as error:
+            problem = (
+                f"{error}\n    Load the adapter under the name {served_model!r} on this server: TGI is started with "
+                "--lora-adapters, vLLM with --lora-modules or asked to by its API. See docs/models."
+            )
+        return ModelCheck(part, replica.url, served_model, problem, time.perf_counter() - started)
+
+    return await asyncio.gather(*(check(replica) for replica in server.replicas))
+
+
+async def _check(part: str, endpoint: Endpoint, ask: Callable[[ModelServer], Awaitable[None]]) -> list[ModelCheck]:
     patient = endpoint.model_copy(
         update={"attempts": 1, "timeout_seconds": min(endpoint.timeout_seconds, CHECK_SECONDS)}
     )
-    problem = ""
-    try:
-        await _reach(endpoint.url.rstrip("/"))
+    return await asyncio.gather(
+        *(_check_server(part, patient.model_copy(update={"url": url}), ask) for url in endpoint.urls)
+    )
+
+
+async def _check_server(part: str, endpoint: Endpoint, ask: Callable[[ModelServer], Awaitable[None]]) -> ModelCheck:
+    started = time.perf_counter()
+    problem, known = "", None
+    async with ModelServer(endpoint) as server:
+        (replica,) = server.replicas
         try:
-            async with ModelServer(patient) as server:
-                await _ask(server, decide=decide)
+            known = await replica.capabilities()
+            await ask(server)
         except (ModelRefused, ModelUnavailable) as error:
-            status = error.status if isinstance(error, ModelRefused) else 0
-            problem = f"{error}\n    {await _advice(status, part, endpoint)}"
-    except ModelUnavailable as error:
-        problem = f"{error}\n    Start the server, or set models.{part}.url to where it listens."
-    return ModelCheck(part, endpoint.url, endpoint.model, problem, time.perf_counter() - started)
+            problem = f"{error}\n    {_advice(error.status, part, endpoint, known)}"
+        else:
+            problem = _too_short(part, known)
+        found = "" if known is None else _told(known, replica)
+    return ModelCheck(part, endpoint.url, endpoint.model, problem, time.perf_counter() - started, found)
 
 
-async def _ask(server: ModelServer, *, decide: bool) -> None:
-    if decide:
-        question = {"ok": {"type": "noul", "instructions": "Is this a greeting?"}}
-        await DecisionModel(server).ask("Hello.", question)
-    else:
-        await ChatModel(server).complete(
-            [{"role": "user", "content": "Hello."}], Sampling(temperature=0.0, max_tokens=1)
-        )
-
-
-async def _reach(url: str) -> None:
-    """Any answer will do, also that there is no such path. Raises `ModelUnavailable` when none comes."""
-    timeout = aiohttp.ClientTimeout(total=REACH_SECONDS)
-    try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health"):
-            return
-    except TimeoutError as error:
-        raise ModelUnavailable(f"{url} did not answer in {REACH_SECONDS:g} s") from error
-    except aiohttp.ClientError as error:
-        raise ModelUnavailable(f"{url}: {error}") from error
-
-
-async def _advice(status: int, part: str, endpoint: Endpoint) -> str:
-    """What to mend at a server that is there. For a model it does not know, transformers serve answers 500, not 404."""
+def _advice(status: int, part: str, endpoint: Endpoint, known: Capabilities | None) -> str:
+    """What to mend. For a model that it does not know, transformers serve answers 500, not 404."""
+    if known is None:
+        return f"Start the server, or set models.{part}.url to where it listens."
     if status in (401, 403):
         return f"Set models.{part}.api_key."
-    served = await _served(endpoint)
-    listed = (
-        f" It lists {', '.join(served[:_SHOWN_MODELS])}{', ...' * (len(served) > _SHOWN_MODELS)}." if served else ""
-    )
+    listed = ""
+    if known.models:
+        more = ", ..." * (len(known.models) > _SHOWN_MODELS)
+        listed = f" It lists {', '.join(known.models[:_SHOWN_MODELS])}{more}."
     return (
         f"The server is there; does it serve {endpoint.model!r}?{listed}\n"
         f"    See its log, and check models.{part}.model and models.{part}.url."
     )
 
 
-async def _served(endpoint: Endpoint) -> list[str]:
-    """Ids of the models that the server lists; none where it keeps no such list."""
-    headers = {"Authorization": f"Bearer {endpoint.api_key.get_secret_value()}"} if endpoint.api_key else {}
-    timeout = aiohttp.ClientTimeout(total=REACH_SECONDS)
-    url = f"{endpoint.url.rstrip('/')}/v1/models"
-    try:
-        async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session, session.get(url) as response:
-            return [model.id for model in _ModelList.model_validate_json(await response.read()).data]
-    except (TimeoutError, aiohttp.ClientError, ValidationError):
-        return []
+def _too_short(part: str, known: Capabilities) -> str:
+    if not 0 < known.max_tokens < LEAST_TOKENS:
+        return ""
+    return (
+        f"The server takes {known.max_tokens} tokens of prompt and answer together; a dialogue of eight turns a side "
+        f"may need {LEAST_TOKENS}.\n"
+        "    Start it with more (TGI: --max-total-tokens, vLLM: --max-model-len, SGLang: --context-length, llama.cpp: "
+        f"-c), or choose another for models.{part}.url."
+    )
+
+
+def _told(known: Capabilities, replica: Replica) -> str:
+    """What a person wants to know of a server, in a line."""
+    if replica.has_systemone and known.api == "openai":
+        decides = "typed decisions"
+    elif known.has_patterns:
+        decides = "decisions by letters under a regular expression"
+    else:
+        decides = "decisions by letters"
+    told = [known.server, decides]
+    if known.top_logprobs:
+        told.append(f"log-probabilities of {known.top_logprobs}")
+    if known.api == "tgi":
+        told.append("adapters by name, loaded at its start")
+    elif known.loads_adapters:
+        told.append("adapters loaded by its API")
+    if known.max_tokens:
+        told.append(f"{known.max_tokens} tokens")
+    if known.most_requests:
+        told.append(f"{known.most_requests} requests at once")
+    return "; ".join(told)

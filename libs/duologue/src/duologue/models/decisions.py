@@ -1,57 +1,57 @@
-"""Typed questions about a state, all in one request, answered with a probability for every option (`/v1/systemone`)."""
+"""Typed questions about a state, all in one request, answered with a probability for every option."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from duologue.core.dialogue import Decision
-from duologue.models.server import ModelServer, ModelUnavailable
+from duologue.core.prompts import Question
+from duologue.models import labels, systemone
+from duologue.models.answers import Answers
+from duologue.models.calibration import Calibration
+from duologue.models.completion import NOBODY, Caller
+from duologue.models.connection import ModelRefused
+from duologue.models.replica import Replica
+from duologue.models.server import ModelServer
 
 # Below this difference between the two likeliest options a choice is asked once more, in the other order: small
 # models prefer a letter as much as an answer.
 LOW_MARGIN = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Decisions by the names of their questions, and what they cost."""
-
-    decisions: dict[str, Decision]
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
+# What a server says of a path that it does not have.
+_NO_SUCH_PATH = (404, 405, 501)
 
 
 class DecisionModel:
-    """Decisions by a model of one server."""
+    """A model that decides. How it is asked is its endpoint's `decisions`, and what each server has."""
 
     def __init__(self, server: ModelServer) -> None:
-        self._server = server
+        """Raises `OSError` or `ValueError` for a calibration that can't be read."""
+        self.server = server
+        self._calibration = Calibration.of(server.endpoint.calibration)
 
     @property
     def default_model(self) -> str:
-        return self._server.endpoint.model
+        return self.server.endpoint.model
 
     async def ask(
         self,
         state: str,
-        questions: dict[str, dict[str, Any]],
+        questions: Mapping[str, Question],
         *,
         model: str = "",
         relevant: Callable[[Mapping[str, Decision]], Container[str]] | None = None,
+        caller: Caller = NOBODY,
     ) -> Answers:
         """Answer all questions about `state` with one request; choices of a low margin are asked once more.
 
         `relevant` names, by the first answers, the questions whose answers will count: only those are asked again.
-        A question is {"type": "choice", "instructions": ..., "criteria": {option: description}} or {"type": "noul",
-        "instructions": ...}, which is yes or no. Raises `ModelUnavailable` or `ModelRefused`.
+        Probabilities are calibrated where the endpoint has a calibration. Raises `ModelUnavailable` or `ModelRefused`.
         """
+        model = model or self.default_model
         started = time.perf_counter()
-        decisions, read, written = await self._ask_once(state, questions, model)
+        first = await self._ask_once(state, questions, model, caller)
+        decisions, read, written = first.decisions, first.prompt_tokens, first.completion_tokens
         unsure = {
             name: _reversed(question)
             for name, question in questions.items()
@@ -61,40 +61,27 @@ class DecisionModel:
             counting = relevant(decisions)
             unsure = {name: question for name, question in unsure.items() if name in counting}
         if unsure:
-            again, more_read, more_written = await self._ask_once(state, unsure, model)
-            read, written = read + more_read, written + more_written
-            decisions |= {name: _mean(decisions[name], other) for name, other in again.items()}
+            again = await self._ask_once(state, unsure, model, caller)
+            read, written = read + again.prompt_tokens, written + again.completion_tokens
+            decisions = decisions | {name: _mean(decisions[name], other) for name, other in again.decisions.items()}
+        if self._calibration is not None:
+            decisions = self._calibration.applied(model, questions, decisions)
         return Answers(decisions, read, written, time.perf_counter() - started)
 
-    async def _ask_once(
-        self, state: str, questions: dict[str, dict[str, Any]], model: str
-    ) -> tuple[dict[str, Decision], int, int]:
-        """The answers, and the tokens that were read and written for them."""
-        body = {"model": model or self.default_model, "state": state, "questions": questions}
-        answer = await self._server.post("/v1/systemone", body)
-        try:
-            answers = answer["answers"]
-            decisions = {name: _decision(name, questions[name], answers[name]) for name in questions}
-            usage = answer.get("usage") or {}
-            return decisions, int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelUnavailable(f"a decision answer of another shape: {error!r}") from error
+    async def _ask_once(self, state: str, questions: Mapping[str, Question], model: str, caller: Caller) -> Answers:
+        way = self.server.endpoint.decisions
 
+        async def ask(replica: Replica) -> Answers:
+            if way == "systemone" or (way == "auto" and replica.has_systemone):
+                try:
+                    return await systemone.decide(replica.connection, model, state, questions)
+                except ModelRefused as error:
+                    if way == "systemone" or error.status not in _NO_SUCH_PATH:
+                        raise
+                    replica.has_systemone = False
+            return await labels.decide(replica, model, state, questions, as_text=way == "text")
 
-def _decision(name: str, question: dict[str, Any], answer: dict[str, Any]) -> Decision:
-    if question["type"] == "noul":
-        yes = _probability(answer["noul"])
-        probabilities = {"yes": yes, "no": 1.0 - yes}
-    else:
-        probabilities = {option: _probability(answer["probabilities"][option]) for option in question["criteria"]}
-    return Decision(name, max(probabilities, key=probabilities.__getitem__), probabilities)
-
-
-def _probability(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number) or not -1e-6 <= number <= 1 + 1e-6:
-        raise ValueError(f"{value!r} is not a probability")
-    return min(max(number, 0.0), 1.0)
+        return await self.server.ask(caller, ask)
 
 
 def _margin(decision: Decision) -> float:
@@ -102,10 +89,10 @@ def _margin(decision: Decision) -> float:
     return best - second
 
 
-def _reversed(question: dict[str, Any]) -> dict[str, Any]:
+def _reversed(question: Question) -> Question:
     return {**question, "criteria": dict(reversed(question["criteria"].items()))}
 
 
 def _mean(decision: Decision, other: Decision) -> Decision:
     probabilities = {option: (p + other.probabilities[option]) / 2 for option, p in decision.probabilities.items()}
-    return Decision(decision.question, max(probabilities, key=probabilities.__getitem__), probabilities)
+    return Decision.likeliest(decision.question, probabilities)

@@ -6,10 +6,14 @@ base and adapter answer greedily to some probes; whoever is about to use the ada
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from duologue.core.prompts import Message
-from duologue.models.chat import ChatModel, Sampling
+from duologue.models.completion import GREEDY, ChatRequest, Completion
+from duologue.models.connection import ModelUnavailable
 
 
 class Probe(BaseModel):
@@ -35,21 +39,23 @@ class Fingerprint(BaseModel):
         return [probe for probe in self.probes if probe.base.strip() != probe.adapter.strip()]
 
 
-class WrongAdapter(Exception):
-    """The server answers the probes as another model would."""
+class WrongAdapter(ModelUnavailable):
+    """The server answers the probes as another model would. It may pass: somebody mends the server."""
 
 
-async def check_adapter(chat: ChatModel, served_model: str, fingerprint: Fingerprint) -> None:
+async def check_adapter(
+    complete: Callable[[ChatRequest], Awaitable[Completion]], served_model: str, fingerprint: Fingerprint
+) -> None:
     """Raises `WrongAdapter` unless most telling probes are answered as the adapter answers them.
 
     Greedy answers are stable on one server but may differ between two kinds of arithmetic after a near tie, hence
     "most". An adapter that answers every probe as its base does can't be told from it, and is not refused for that.
     """
-    sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=fingerprint.max_tokens)
+    sampling = replace(GREEDY, max_tokens=fingerprint.max_tokens)
     telling = fingerprint.telling
     alike = 0
     for probe in telling:
-        answer = await chat.complete(probe.messages, sampling, model=served_model)
+        answer = await complete(ChatRequest(probe.messages, sampling, served_model))
         alike += answer.text.strip() == probe.adapter.strip()
     if telling and alike * 2 <= len(telling):
         raise WrongAdapter(

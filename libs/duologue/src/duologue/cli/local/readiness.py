@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from duologue.cli.local.processes import MODEL_SERVERS, SLIM_SERVICES
 from duologue.cli.local.supervisor import Supervisor
 from duologue.cli.output import Failure
 from duologue.contracts.v1 import roleplay_pb2, roleplay_pb2_grpc
+from duologue.contracts.v1.dialogue_pb2 import AdapterRef
 
 _CALL_SECONDS = 2.0
 _MODEL_SECONDS = 90.0
@@ -59,15 +60,15 @@ def wait_until_ready(
         time.sleep(0.2)
 
 
-def check_models(layout: Layout) -> list[roleplay_pb2.ModelStatus]:
-    """What the role-play service says of its model servers; it loads the models on the way.
+def check_models(layout: Layout, adapters: Sequence[AdapterRef] = ()) -> list[roleplay_pb2.ModelStatus]:
+    """What the role-play service says of its model servers, and whether they serve these adapters.
 
-    Raises `Failure` when it says nothing.
+    It loads the models on the way. Raises `Failure` when it says nothing.
     """
     try:
         with channel_to(f"127.0.0.1:{layout.ports.roleplay}") as channel:
             stub = roleplay_pb2_grpc.RoleplayServiceStub(channel)
-            response = stub.CheckModels(roleplay_pb2.CheckModelsRequest(), timeout=_MODEL_SECONDS)
+            response = stub.CheckModels(roleplay_pb2.CheckModelsRequest(adapters=adapters), timeout=_MODEL_SECONDS)
     except grpc.RpcError as error:
         is_late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         what = f"did not hear from the models in {_MODEL_SECONDS:.0f} s" if is_late else "does not answer"

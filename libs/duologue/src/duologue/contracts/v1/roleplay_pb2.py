@@ -26,7 +26,7 @@ from duologue.contracts.v1 import dialogue_pb2 as duologue_dot_v1_dot_dialogue__
 from duologue.contracts.v1 import events_pb2 as duologue_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64uologue/v1/roleplay.proto\x12\x0b\x64uologue.v1\x1a\x1a\x64uologue/v1/dialogue.proto\x1a\x18\x64uologue/v1/events.proto\"I\n\x16PreviewDialogueRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.duologue.v1.DialogueRequested\"c\n\x17PreviewDialogueResponse\x12\x1f\n\x04turn\x18\x01 \x01(\x0b\x32\x11.duologue.v1.Turn\x12\'\n\x08\x64ialogue\x18\x02 \x01(\x0b\x32\x15.duologue.v1.Dialogue\"e\n\x0bModelStatus\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\n\n\x02ok\x18\x04 \x01(\x08\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"\x14\n\x12\x43heckModelsRequest\"?\n\x13\x43heckModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.duologue.v1.ModelStatus2\xc3\x01\n\x0fRoleplayService\x12^\n\x0fPreviewDialogue\x12#.duologue.v1.PreviewDialogueRequest\x1a$.duologue.v1.PreviewDialogueResponse0\x01\x12P\n\x0b\x43heckModels\x12\x1f.duologue.v1.CheckModelsRequest\x1a .duologue.v1.CheckModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64uologue/v1/roleplay.proto\x12\x0b\x64uologue.v1\x1a\x1a\x64uologue/v1/dialogue.proto\x1a\x18\x64uologue/v1/events.proto\"I\n\x16PreviewDialogueRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.duologue.v1.DialogueRequested\"c\n\x17PreviewDialogueResponse\x12\x1f\n\x04turn\x18\x01 \x01(\x0b\x32\x11.duologue.v1.Turn\x12\'\n\x08\x64ialogue\x18\x02 \x01(\x0b\x32\x15.duologue.v1.Dialogue\"t\n\x0bModelStatus\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\n\n\x02ok\x18\x04 \x01(\x08\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\r\n\x05\x66ound\x18\x07 \x01(\t\"?\n\x12\x43heckModelsRequest\x12)\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x17.duologue.v1.AdapterRef\"?\n\x13\x43heckModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.duologue.v1.ModelStatus2\xc3\x01\n\x0fRoleplayService\x12^\n\x0fPreviewDialogue\x12#.duologue.v1.PreviewDialogueRequest\x1a$.duologue.v1.PreviewDialogueResponse0\x01\x12P\n\x0b\x43heckModels\x12\x1f.duologue.v1.CheckModelsRequest\x1a .duologue.v1.CheckModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,11 +38,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWDIALOGUERESPONSE']._serialized_start=172
   _globals['_PREVIEWDIALOGUERESPONSE']._serialized_end=271
   _globals['_MODELSTATUS']._serialized_start=273
-  _globals['_MODELSTATUS']._serialized_end=374
-  _globals['_CHECKMODELSREQUEST']._serialized_start=376
-  _globals['_CHECKMODELSREQUEST']._serialized_end=396
-  _globals['_CHECKMODELSRESPONSE']._serialized_start=398
-  _globals['_CHECKMODELSRESPONSE']._serialized_end=461
-  _globals['_ROLEPLAYSERVICE']._serialized_start=464
-  _globals['_ROLEPLAYSERVICE']._serialized_end=659
+  _globals['_MODELSTATUS']._serialized_end=389
+  _globals['_CHECKMODELSREQUEST']._serialized_start=391
+  _globals['_CHECKMODELSREQUEST']._serialized_end=454
+  _globals['_CHECKMODELSRESPONSE']._serialized_start=456
+  _globals['_CHECKMODELSRESPONSE']._serialized_end=519
+  _globals['_ROLEPLAYSERVICE']._serialized_start=522
+  _globals['_ROLEPLAYSERVICE']._serialized_end=717
 # @@protoc_insertion_point(module_scope)

@@ -76,14 +76,17 @@ class ModelStatus(_message.Message):
     OK_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
     part: _builtins.str
-    """"client", "agent" or "manager"."""
+    """"client", "agent", "manager", or "adapter" for an adapter of the agent."""
     url: _builtins.str
     model: _builtins.str
     ok: _builtins.bool
     problem: _builtins.str
     """What is wrong and how to mend it."""
     seconds: _builtins.float
+    found: _builtins.str
+    """What the server is and can do."""
     def __init__(
         self,
         *,
@@ -93,10 +96,11 @@ class ModelStatus(_message.Message):
         ok: _builtins.bool = ...,
         problem: _builtins.str = ...,
         seconds: _builtins.float = ...,
+        found: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "ok", b"ok", "part", b"part", "problem", b"problem", "seconds", b"seconds", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "model", b"model", "ok", b"ok", "part", b"part", "problem", b"problem", "seconds", b"seconds", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,12 +110,19 @@ Global___ModelStatus: _TypeAlias = ModelStatus  # noqa: Y015
 class CheckModelsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[_dialogue_pb2.AdapterRef]:
+        """Those that the agent's servers are to show that they serve."""
+
     def __init__(
         self,
+        *,
+        adapters: _abc.Iterable[_dialogue_pb2.AdapterRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,85 @@
+"""Chat completions as OpenAI's: vLLM, SGLang, llama.cpp, Ollama, transformers serve, and hosted ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from duologue.models.completion import ChatRequest, Completion, TokenChoice
+from duologue.models.connection import Connection, ModelUnavailable
+from duologue.models.dialects import Dialect
+
+_PATH = "/v1/chat/completions"
+
+
+class OpenAIBackend:
+    """Asks one server; what it takes beyond the standard is its dialect's."""
+
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+        self._connection = connection
+        self.dialect = dialect
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
+        reply = await self._connection.post(_PATH, _body(request, self.dialect))
+        try:
+            return _completion(reply.content, self.dialect)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise ModelUnavailable(f"{self._connection.url}: a chat answer without a message: {error!r}") from error
+
+
+def _body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": request.messages,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+    }
+    if sampling.top_k and dialect.has_top_k:
+        body["top_k"] = sampling.top_k
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.seed is not None:
+        body["seed"] = request.seed
+    if request.pattern and dialect.pattern:
+        body |= _nested(dialect.pattern, request.pattern)
+    if request.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    return body
+
+
+def _completion(answer: Mapping[str, Any], dialect: Dialect) -> Completion:
+    choice = answer["choices"][0]
+    usage = answer.get("usage") or {}
+    text = str(choice["message"]["content"] or "")
+    return Completion(
+        text=text.encode("utf-8", "replace").decode(),  # a model may write half a surrogate pair
+        is_cut=choice.get("finish_reason") == "length",
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        cached_tokens=_count(answer, dialect.cached),
+        tokens=tuple(_token(token) for token in (choice.get("logprobs") or {}).get("content") or ()),
+    )
+
+
+def _token(token: Mapping[str, Any]) -> TokenChoice:
+    chances = {str(other["token"]): float(other["logprob"]) for other in token.get("top_logprobs") or ()}
+    return TokenChoice(token["token"], {token["token"]: float(token["logprob"])} | chances)
+
+
+def _nested(fields: Sequence[str], value: str) -> dict[str, Any]:
+    *outer, last = fields
+    body: dict[str, Any] = {last: value}
+    for field in reversed(outer):
+        body = {field: body}
+    return body
+
+
+def _count(answer: Mapping[str, Any], fields: Sequence[str]) -> int | None:
+    """The number to which the fields lead, None where one of them is missing."""
+    found: Any = answer
+    for field in fields:
+        found = found.get(field) if isinstance(found, Mapping) else None
+    return None if found is None else int(found)

@@ -1,0 +1,111 @@
+"""Text Generation Inference by its own API, /generate, with the types and errors of its Python client.
+
+The client package itself opens a session for each call and has no argument for an adapter; here one pooled session is
+used, and the parameters have one more field.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from text_generation import errors
+from text_generation.types import BestOfSequence, Details, Grammar, GrammarType, Parameters, Request, Response
+
+from duologue.models.completion import ChatRequest, Completion, TokenChoice
+from duologue.models.connection import Connection, ModelRefused, ModelUnavailable, Reply
+from duologue.models.endpoint import Endpoint
+from duologue.models.template import OwnTemplate, ServersTemplate
+
+MOST_TOP_TOKENS = 5  # the router refuses more
+_LASTING = (errors.ValidationError, errors.BadRequestError, errors.NotFoundError)
+# The name by which TGI knows its base model in its chat API; any other is an adapter there.
+_BASE = "tgi"
+
+
+class AdapterParameters(Parameters):  # type: ignore[misc]
+    """What /generate takes, and the adapter, which the client package leaves out."""
+
+    adapter_id: str | None = None
+
+
+class TgiBackend:
+    """Asks one server. The model of the settings is its base model; every other name is an adapter's."""
+
+    def __init__(self, connection: Connection, endpoint: Endpoint, most_stops: int) -> None:
+        self._connection = connection
+        self._template = OwnTemplate(endpoint.chat_template) if endpoint.chat_template else ServersTemplate(connection)
+        self._base = {"", _BASE, endpoint.model}
+        self._most_stops = most_stops
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
+        prompt = await self._template.render(list(request.messages))
+        body = Request(inputs=prompt, parameters=self._parameters(request)).model_dump(exclude_none=True)
+        try:
+            reply = await self._connection.post("/generate", body)
+        except (ModelUnavailable, ModelRefused) as error:
+            raise _by_kind(error) from error
+        try:
+            return _completion(reply, request.stop)
+        except (ValueError, TypeError) as error:
+            raise ModelUnavailable(f"{self._connection.url}: an answer of another shape: {error}") from error
+
+    def _parameters(self, request: ChatRequest) -> AdapterParameters:
+        sampling = request.sampling
+        parameters = AdapterParameters(
+            max_new_tokens=sampling.max_tokens,
+            stop=list(request.stop[: self._most_stops]),
+            details=True,
+            adapter_id=None if request.model in self._base else request.model,
+        )
+        if sampling.temperature > 0:  # TGI refuses a temperature of 0, and samples as soon as one is named
+            parameters.do_sample = True
+            parameters.temperature = sampling.temperature
+            parameters.top_p = sampling.top_p if sampling.top_p < 1 else None
+            parameters.top_k = sampling.top_k or None
+            parameters.seed = request.seed
+        if request.pattern:
+            parameters.grammar = Grammar(type=GrammarType.Regex, value=request.pattern)
+        if request.top_logprobs:
+            parameters.top_n_tokens = min(request.top_logprobs, MOST_TOP_TOKENS)
+        return parameters
+
+
+def _completion(reply: Reply, stops: Any) -> Completion:
+    response = Response.model_validate(reply.content)
+    details = response.details
+    if details is None:
+        raise ValueError("no details, which were asked for")
+    text = response.generated_text
+    if details.finish_reason == "stop_sequence":  # what it stopped at is in the text
+        text = next((text.removesuffix(stop) for stop in stops if text.endswith(stop)), text)
+    return Completion(
+        text=text.encode("utf-8", "replace").decode(),
+        is_cut=details.finish_reason == "length",
+        prompt_tokens=int(reply.headers.get("x-prompt-tokens", 0)),
+        completion_tokens=details.generated_tokens,
+        tokens=_tokens(details),
+    )
+
+
+def _tokens(details: Details | BestOfSequence) -> tuple[TokenChoice, ...]:
+    """What might have stood at each place. The likeliest may lack the token that was drawn; NaN comes as null."""
+    return tuple(
+        TokenChoice(chosen.text, {each.text: each.logprob for each in (chosen, *others) if each.logprob is not None})
+        for chosen, others in zip(details.tokens, details.top_tokens or (), strict=False)
+    )
+
+
+def _by_kind(error: ModelUnavailable | ModelRefused) -> ModelUnavailable | ModelRefused:
+    """The same trouble, told by TGI's own name for it where the answer has one."""
+    try:
+        payload = json.loads(error.answer)
+        kind = errors.parse_error(error.status, payload)
+    except (ValueError, KeyError, TypeError):
+        return error
+    told = f"{type(kind).__name__}: {error}"
+    if isinstance(kind, _LASTING):
+        return ModelRefused(told, error.status, error.answer)
+    retry_after = error.retry_after if isinstance(error, ModelUnavailable) else 0.0
+    return ModelUnavailable(told, retry_after, error.status, error.answer)

@@ -1,0 +1,125 @@
+"""What a server is and can do, found by asking it: /info is TGI's alone, /v1/models names its owner elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from duologue.models.connection import Connection, ModelRefused, ModelUnavailable
+from duologue.models.dialects import OTHER, Dialect, Gauges, dialect_of
+
+# A server that is there needs no time to say what it is.
+PROBE_SECONDS = 3.0
+_TGI_ROUTER = "text-generation-router"
+_TGI_GAUGES = Gauges(running="tgi_batch_current_size", waiting="tgi_queue_size")
+_TGI_TOP_TOKENS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What is known of a server.
+
+    `models`: those that it lists. `max_tokens`: of prompt and answer together, 0 where it does not tell.
+    `top_logprobs`: the most that it tells for a token, 0 for none. `most_stops`: stop sequences in one request.
+    `most_requests`: what it takes at once before it answers 429, 0 where it does not tell.
+    """
+
+    server: str
+    api: Literal["tgi", "openai"]
+    models: tuple[str, ...] = ()
+    max_tokens: int = 0
+    has_patterns: bool = False
+    top_logprobs: int = 0
+    most_stops: int = 4
+    most_requests: int = 0
+    loads_adapters: bool = False
+    gauges: Gauges | None = None
+    dialect: Dialect = OTHER
+
+
+class _Info(BaseModel):
+    """TGI's /info."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    router: str
+    model_id: str
+    version: str
+    max_total_tokens: int
+    max_stop_sequences: int
+    max_concurrent_requests: int
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    owned_by: str = ""
+    max_model_len: int | None = None
+
+
+class _Models(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    data: list[_Model]
+
+
+async def probe(connection: Connection, api: Literal["auto", "tgi", "openai"], model: str) -> Capabilities:
+    """Ask a server what it is. Raises `ModelUnavailable` when it does not answer, or not as `api` does."""
+    if api != "openai":
+        info = await _info(connection)
+        if info is not None:
+            return Capabilities(
+                f"TGI {info.version}",
+                "tgi",
+                models=(info.model_id,),
+                max_tokens=info.max_total_tokens,
+                has_patterns=True,
+                top_logprobs=_TGI_TOP_TOKENS,
+                most_stops=info.max_stop_sequences,
+                most_requests=info.max_concurrent_requests,
+                gauges=_TGI_GAUGES,
+            )
+        if api == "tgi":
+            raise ModelUnavailable(f"{connection.url}/info does not answer as TGI's does")
+    listed = await _models(connection)
+    dialect = dialect_of(listed[0].owned_by) if listed else OTHER
+    lengths = {entry.id: entry.max_model_len or 0 for entry in listed}
+    return Capabilities(
+        dialect.name,
+        "openai",
+        models=tuple(lengths),
+        max_tokens=lengths.get(model, 0),
+        has_patterns=bool(dialect.pattern),
+        top_logprobs=dialect.top_logprobs,
+        loads_adapters=dialect.loads_adapters,
+        gauges=dialect.gauges,
+        dialect=dialect,
+    )
+
+
+async def _info(connection: Connection) -> _Info | None:
+    """TGI's description of itself; None from any other server."""
+    try:
+        info = _Info.model_validate_json(await connection.get("/info", PROBE_SECONDS))
+    except (ModelRefused, ValidationError):
+        return None
+    except ModelUnavailable as error:
+        if error.status == 0:
+            raise
+        return None  # some gateways answer 5xx for a path that they do not know
+    return info if info.router == _TGI_ROUTER else None
+
+
+async def _models(connection: Connection) -> list[_Model]:
+    """The models that a server lists; none where it keeps no such list, or not for us."""
+    try:
+        return _Models.model_validate_json(await connection.get("/v1/models", PROBE_SECONDS)).data
+    except (ModelRefused, ValidationError):
+        return []
+    except ModelUnavailable as error:
+        if error.status == 0:
+            raise
+        return []  # `transformers serve` answers 500 until it has loaded a model

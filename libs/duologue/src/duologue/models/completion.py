@@ -1,0 +1,73 @@
+"""What a chat model is asked for, and what it answers, whatever the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from duologue.core.prompts import Message
+
+
+class Caller(NamedTuple):
+    """For whom a request is: campaigns share a server fairly, and a dialogue stays with its server."""
+
+    campaign: str = ""
+    dialogue: str = ""
+
+
+NOBODY = Caller()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample. A temperature of 0 is greedy; a `top_k` of 0 keeps every token."""
+
+    temperature: float = 0.8
+    top_p: float = 0.95
+    max_tokens: int = 100
+    top_k: int = 0
+
+
+GREEDY = Sampling(temperature=0.0, top_p=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """The next message of the assistant.
+
+    `pattern`: a regular expression that the whole answer must match, "" for any text. `top_logprobs`: how many of the
+    likeliest tokens to tell at each place, 0 for none.
+    """
+
+    messages: Sequence[Message]
+    sampling: Sampling
+    model: str
+    stop: Sequence[str] = ()
+    seed: int | None = None
+    pattern: str = ""
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChoice:
+    """One token of an answer, and the natural logarithms of the probabilities of those that might have stood there."""
+
+    text: str
+    logprobs: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model wrote. Tokens are the server's count, 0 where it gives none; `seconds` include retries.
+
+    `cached_tokens`: those of the prompt that the server did not have to read again; None where it does not tell.
+    """
+
+    text: str
+    is_cut: bool
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int | None = None
+    tokens: tuple[TokenChoice, ...] = ()
+    seconds: float = 0.0

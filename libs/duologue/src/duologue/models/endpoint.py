@@ -1,0 +1,64 @@
+"""Settings of a model: where it is served, what it is called there, and how patient to be."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+
+class Endpoint(BaseModel):
+    """Where a model is served, and how patient to be with it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(
+        "http://127.0.0.1:7421",
+        description="Base URL of a model server, without /v1; several servers of one model are separated by commas.",
+    )
+    server: Literal["auto", "tgi", "openai"] = Field(
+        "auto",
+        description="tgi: Text Generation Inference's own API; openai: chat completions as OpenAI's; auto: ask it.",
+    )
+    model: str = Field("", description="Name or path that the server knows the model by.")
+    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
+    chat_template: str = Field(
+        "",
+        description="TGI: a folder with the model's tokenizer_config.json, to build prompts here instead of asking the "
+        "server to.",
+    )
+    decisions: Literal["auto", "systemone", "labels", "text"] = Field(
+        "auto",
+        description="How typed questions are asked: systemone: /v1/systemone; labels: one letter for each, with its "
+        "log-probabilities or under a grammar; text: letters out of free text. auto takes the first that the server "
+        "has, but never text.",
+    )
+    calibration: str = Field(
+        "", description="A file that `duologue calibrate` wrote: how far this model's probabilities are to be trusted."
+    )
+    timeout_seconds: float = Field(120.0, gt=0, le=3600, description="For one request, from asking to the last byte.")
+    connect_seconds: float = Field(3.0, gt=0, le=60, description="For opening a connection.")
+    attempts: int = Field(
+        8,
+        ge=1,
+        le=20,
+        description="Tries of a request, on any of the servers, before the dialogue is put off; 8 take half a minute.",
+    )
+    connections: int = Field(128, ge=1, le=10_000, description="Open connections to each server at most.")
+
+    @field_validator("url")
+    @classmethod
+    def _names_servers(cls, url: str) -> str:
+        """The URL is shown in metrics, messages and logs."""
+        for one in url.split(","):
+            if not one.strip().startswith(("http://", "https://")):
+                raise ValueError(f"{one.strip()!r} is no URL of a server: it begins with http:// or https://")
+            if "@" in urlsplit(one).netloc:
+                raise ValueError("the URL holds credentials: give them as api_key")
+        return url
+
+    @property
+    def urls(self) -> list[str]:
+        """Of each server, without a slash at the end."""
+        return [one.strip().rstrip("/") for one in self.url.split(",")]

@@ -1,0 +1,147 @@
+"""One of the servers of a model: its connection, its gate, what it is, and which adapters it has shown to serve."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Protocol
+
+import structlog
+from prometheus_client import Gauge
+
+from duologue.models.backends.openai import OpenAIBackend
+from duologue.models.capabilities import Capabilities, probe
+from duologue.models.completion import ChatRequest, Completion
+from duologue.models.connection import Connection, ModelUnavailable
+from duologue.models.endpoint import Endpoint
+from duologue.models.fingerprint import Fingerprint, WrongAdapter, check_adapter
+from duologue.models.gate import Gate
+
+log = structlog.get_logger(__name__)
+
+_WRONG = Gauge(
+    "duologue_model_wrong_adapter",
+    "1 while a server answers an adapter's probes as another model.",
+    ("server", "model"),
+)
+# How long an adapter is believed to be served: a server may be restarted, or reload, behind a proxy that hides it.
+TRUSTED_SECONDS = 300.0
+# A server that was not there is left alone for so long, twice as long each time, while another one is.
+_REST_SECONDS = 0.5
+_LONGEST_REST_SECONDS = 30.0
+
+
+class Backend(Protocol):
+    """A way to ask a server for a chat completion."""
+
+    async def complete(self, request: ChatRequest) -> Completion: ...
+
+
+class Replica:
+    """What it is is asked with the first request, and again after it was gone: what comes back may be another.
+
+    `expected`: by the name that an adapter is served under, what it answers to probes. A request for one of them is
+    sent only to a server that has answered so, lately.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        endpoint: Endpoint,
+        gate: Gate,
+        expected: Mapping[str, Fingerprint],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.connection = Connection(url, endpoint)
+        self.gate = gate
+        self.has_systemone = True  # until it says that it has no such path
+        self._endpoint = endpoint
+        self._expected = expected
+        self._clock = clock
+        self._known: tuple[Capabilities, Backend] | None = None
+        self._shown: dict[str, tuple[Fingerprint, float]] = {}  # and until when that is believed
+        self._asking = asyncio.Lock()
+        self._losses = 0
+        self._rests_until = 0.0
+
+    async def __aenter__(self) -> Replica:
+        await self.connection.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.connection.__aexit__(kind, error, traceback)
+
+    @property
+    def url(self) -> str:
+        return self.connection.url
+
+    @property
+    def rests(self) -> bool:
+        """It was not there a moment ago."""
+        return self._clock() < self._rests_until
+
+    async def capabilities(self) -> Capabilities:
+        """What the server is. Raises `ModelUnavailable` or `ModelRefused`."""
+        capabilities, _ = self._known or await self._ask()
+        return capabilities
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
+        _, backend = self._known or await self._ask()
+        if request.model in self._expected and not self._is_trusted(request.model):
+            await self.show(request.model)
+        return await backend.complete(request)
+
+    async def show(self, model: str) -> None:
+        """Have the server answer an adapter's probes. Raises `WrongAdapter` unless it answers as the adapter does."""
+        _, backend = self._known or await self._ask()
+        async with self._asking:
+            if self._is_trusted(model):
+                return
+            fingerprint = self._expected[model]
+            wrong = _WRONG.labels(self.url, model)
+            try:
+                await check_adapter(backend.complete, model, fingerprint)
+            except WrongAdapter as error:
+                wrong.set(1)
+                log.error("another model is served", server=self.url, model=model, found=str(error))
+                raise
+            wrong.set(0)
+            self._shown[model] = fingerprint, self._clock() + TRUSTED_SECONDS
+
+    def answered(self) -> None:
+        self._losses = 0
+        self._rests_until = 0.0
+
+    def lost(self, error: ModelUnavailable) -> None:
+        """It did not answer as a server that is there does: ask again what it is, and leave it alone for a while."""
+        if error.status == 0:
+            self._known = None
+            self.has_systemone = True
+            self._shown.clear()
+        pause = min(_REST_SECONDS * 2.0**self._losses, _LONGEST_REST_SECONDS)
+        self._rests_until = self._clock() + max(pause, error.retry_after)
+        self._losses = min(self._losses + 1, 10)
+
+    async def _ask(self) -> tuple[Capabilities, Backend]:
+        async with self._asking:
+            if self._known is None:
+                capabilities = await probe(self.connection, self._endpoint.server, self._endpoint.model)
+                self._known = capabilities, self._backend(capabilities)
+            return self._known
+
+    def _backend(self, capabilities: Capabilities) -> Backend:
+        if capabilities.api == "openai":
+            return OpenAIBackend(self.connection, capabilities.dialect)
+        # Its types are those of TGI's own client, which can't be installed beside a new transformers.
+        from duologue.models.backends.tgi import TgiBackend
+
+        return TgiBackend(self.connection, self._endpoint, capabilities.most_stops)
+
+    def _is_trusted(self, model: str) -> bool:
+        fingerprint, until = self._shown.get(model, (None, 0.0))
+        return fingerprint is self._expected[model] and self._clock() < until
