@@ -26,9 +26,10 @@ class DecisionModel:
     """A model that decides. How it is asked is its endpoint's `decisions`, and what each server has."""
 
     def __init__(self, server: ModelServer) -> None:
-        """Raises `OSError` or `ValueError` for a calibration that can't be read."""
+        """Raises `WrongSetting` for a calibration that can't be read."""
         self.server = server
-        self._calibration = Calibration.of(server.endpoint.calibration)
+        path = server.endpoint.calibration
+        self._calibration = Calibration.read(path) if path else None
 
     @property
     def default_model(self) -> str:
