@@ -35,6 +35,11 @@ class DecisionModel:
     def default_model(self) -> str:
         return self.server.endpoint.model
 
+    def calibration_of(self, model: str) -> str:
+        """At which temperatures a model's answers are given, as provenance says it; "" for their own."""
+        known = self._calibration.of_model(model) if self._calibration is not None else {}
+        return ", ".join(f"{question} {temperature:g}" for question, temperature in sorted(known.items()))
+
     async def ask(
         self,
         state: str,
