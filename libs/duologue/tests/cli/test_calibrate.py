@@ -93,7 +93,7 @@ async def test_people_get_tables_diagrams_and_a_picture(
         "balanced_accuracy",
         "0.9-1.0       80   0.80  ########################     |",
         "after, held out: # right, | sure",
-        f"Wrote {calibration}: set it as `calibration` of the model.",
+        f"Wrote {calibration}: name it in models.manager.calibration and in judge.calibration.",
         f"Drew {picture}",
     ):
         assert said in done.out

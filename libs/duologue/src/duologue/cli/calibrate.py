@@ -139,7 +139,11 @@ def _print(fits: Sequence[Fit], output: Path | None, plot: Path | None) -> None:
     for fit in fits:
         print_fit(fit)
     if output is not None:
-        console.print(f"Wrote {output}: set it as `calibration` of the model.", markup=False, soft_wrap=True)
+        console.print(
+            f"Wrote {output}: name it in models.manager.calibration and in judge.calibration.",
+            markup=False,
+            soft_wrap=True,
+        )
     elif any(fit.temperature is not None for fit in fits):
         console.print("Nothing was written: name a file with --output.", markup=False)
     if plot is not None:
