@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,11 @@ def test_a_wrong_line_is_named(tmp_path: Path) -> None:
     done = duologue("calibrate", write(tmp_path, line(1), line(2, answers={"over": "maybe"})), "--model", "m")
     assert (done.status, done.out) == (2, "")
     assert f'{tmp_path / "questions.jsonl"}:2: answers.over is "maybe", which is no option' in done.err
+
+
+def test_what_is_not_installed_is_said_before_any_model_is_asked(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = duologue("calibrate", labelled, "--model", "m")
+    assert (done.status, done.err) == (1, "This command needs matplotlib: install `duologue[calibrate]`.\n")

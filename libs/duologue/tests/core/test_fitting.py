@@ -87,6 +87,7 @@ def yes_no(yes: int, no: int, wrong: int) -> Judgements:
     [
         (yes_no(0, 0, 0), "0 questions have an answer, it takes 50: label 50 more"),
         (yes_no(20, 22, 6), "42 questions have an answer, it takes 50: label 8 more"),
+        (drawn(90, 1.0, per_state=30), "they are about 3 states, it takes 10: label questions about others"),
         (yes_no(60, 4, 6), '4 are answered "no", it takes 10: label 6 more of these'),
         (yes_no(3, 60, 3), '3 are answered "yes", it takes 10: label 7 more of these'),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,9 +43,10 @@ def calibrate(
     Examples: duologue calibrate examples/calibration/questions.jsonl -o calibration.json --plot reliability.png;
     duologue calibrate mine.jsonl --url http://gpu-box:8000 --model my-model --json
     """
+    _check_installed()
     labelled = parse_labelled(read_text(file), str(file))
     endpoint = find_endpoint(url, model)
-    known = _known(output)
+    _known(output)
     answered = ask_all(endpoint, labelled, concurrency)
     # numpy and scipy: half a second that other commands need not wait for.
     from duologue.core.fitting import fit
@@ -53,11 +55,12 @@ def calibrate(
     found = [_temperature(each, endpoint.model) for each in fits if each.temperature is not None]
     if output is not None and found:
         with replacing(output) as new:
-            new.write_text(known.with_temperatures(found).model_dump_json(indent=2) + "\n", encoding="utf-8")
+            new.write_text(_known(output).with_temperatures(found).model_dump_json(indent=2) + "\n", encoding="utf-8")
     if plot is not None:
         _draw(fits, endpoint.model, plot)
     if as_json:
-        print_json({"model": endpoint.model, "prompts": PROMPTS_VERSION, "questions": [_document(fit) for fit in fits]})
+        questions = [_document(each) for each in fits]
+        print_json({"model": endpoint.model, "prompts": PROMPTS_VERSION, "questions": questions})
     else:
         _print(fits, output if found else None, plot)
     for each in fits:
@@ -67,8 +70,15 @@ def calibrate(
         raise typer.Exit(1)
 
 
+def _check_installed() -> None:
+    """Raises `Failure` before any model is asked for what can't be reckoned or drawn in the end."""
+    for name in ("scipy", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            raise Failure(f"This command needs {name}: install `duologue[calibrate]`.")
+
+
 def _known(output: Path | None) -> Calibration:
-    """What stands in the file already. Raises `Failure`, before any model is asked, for one that can't be written."""
+    """What stands in the file already. Raises `Failure` for one that can't be written."""
     if output is None or not output.exists():
         if output is not None and not output.parent.is_dir():
             raise Failure(f"{output} can't be written: {output.parent} is not a folder.", status=2)

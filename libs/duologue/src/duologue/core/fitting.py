@@ -14,6 +14,7 @@ from duologue.core.temperature import HIGHEST, LOWEST
 FOLDS = 5
 # With fewer, the temperature says more of the sample than of the model.
 MIN_EXAMPLES = 50
+MIN_STATES = 10
 MIN_OF_EACH = 10
 # How sure a model is when it errs shows in its errors only; with none, the best temperature is the lowest there is.
 MIN_WRONG = 5
@@ -78,6 +79,8 @@ def _too_little(judgements: Judgements) -> str:
     count = len(judgements)
     if count < MIN_EXAMPLES:
         return f"{count} questions have an answer, it takes {MIN_EXAMPLES}: label {MIN_EXAMPLES - count} more"
+    if judgements.states < MIN_STATES:
+        return f"they are about {judgements.states} states, it takes {MIN_STATES}: label questions about others"
     commonest = int(np.bincount(judgements.right).argmax())
     others = int((judgements.right != commonest).sum())
     if others < MIN_OF_EACH:
