@@ -12,10 +12,13 @@ from businesses import random_workflow
 from people import random_persona
 
 from duologue.core.campaign import CampaignSpec
+from duologue.core.fitting import MIN_EXAMPLES
+from duologue.core.labelled import parse_labelled
 from duologue.core.persona import load_personas
 from duologue.core.source import parse_yaml, validate
 from duologue.core.workflow import CallNode, SayNode, Workflow
 from duologue.core.workflow_file import load_workflow
+from tests.support import labelled_example
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CAMPAIGNS = sorted((EXAMPLES / "campaigns").glob("*.yaml"))
@@ -88,3 +91,19 @@ def test_the_tiny_model_never_met_a_held_out_persona() -> None:
     assert not {persona.character for persona in held_out} & {persona.character for persona in met}
     told = {sentence for persona in met for sentence in sentences(persona.description)}
     assert not told & {sentence for persona in held_out for sentence in sentences(persona.description)}
+
+
+def test_the_labelled_questions_are_worded_as_this_version_asks_them() -> None:
+    assert labelled_example.LABELLED.read_text() == labelled_example.made(), labelled_example.__doc__
+
+
+def test_the_labelled_questions_are_enough_to_calibrate_on() -> None:
+    labelled = parse_labelled(labelled_example.LABELLED.read_text(), labelled_example.LABELLED.name)
+    answered = [(line.questions[name].type, answer) for line in labelled for name, answer in line.answered.items()]
+    for kind in ("choice", "noul"):
+        assert sum(of == kind for of, _ in answered) >= 2 * MIN_EXAMPLES
+    held_out = {
+        file.resolve().stem for campaign in CAMPAIGNS for file in files(campaign, spec(campaign).workflows.held_out)
+    }
+    titles = {load_workflow((EXAMPLES / f"workflows/{name}.yaml").read_text()).agent.role for name in held_out}
+    assert not any(title in line.state for line in labelled for title in titles)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.local_stack import LocalStack, is_over, write_spec
+from tests.support.local_stack import EXAMPLES, LocalStack, is_over, write_spec
 
 SERVICES = ("campaign", "roleplay", "scoring", "filtering", "training")
 
@@ -99,6 +99,26 @@ def test_a_promoted_adapter_plays_the_next_campaign_and_a_rollback_undoes_it(
     assert {record["dialogue"]["provenance"]["adapter_id"] for record in played} == {adapter}
     assert "base model" in stack.command("adapter", "rollback", "loop").stdout
     assert stack.json("adapter", "show", adapter)["state"] == "retired"
+
+
+def test_the_manager_s_questions_are_written_to_be_labelled(stack: LocalStack, run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    stack.command("dialogue", "questions", run["id"], "-o", file)
+    training = stack.json("dialogue", "list", run["id"], "--split", "training")["dialogues"]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {line["dialogue"] for line in lines} == {record["dialogue"]["id"] for record in training}
+    assert all("Client: " in line["state"] and set(line["answers"].values()) == {None} for line in lines)
+
+
+def test_the_manager_is_less_sure_of_itself_once_it_is_calibrated(stack: LocalStack, tmp_path: Path) -> None:
+    calibration, picture = tmp_path / "calibration.json", tmp_path / "reliability.png"
+    labelled = EXAMPLES / "calibration/questions.jsonl"
+    report = stack.json("calibrate", labelled, "-o", calibration, "--plot", picture)
+    for found in report["questions"]:
+        assert found["temperature"] > 1
+        assert found["after"]["ece"]["value"] < found["before"]["ece"]["value"]
+    assert len(json.loads(calibration.read_text())["temperatures"]) == 2
+    assert picture.stat().st_size > 10_000
 
 
 def test_running_the_same_file_again_starts_a_new_campaign(stack: LocalStack, run: Any, tmp_path: Path) -> None:

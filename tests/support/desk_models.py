@@ -78,8 +78,8 @@ def plan(intention: str = "late", workflow: Workflow = DESK, **changes: Any) -> 
 
 
 async def play(server: ScriptedModelServer, played: Plan, **options: Any) -> Dialogue:
-    """One dialogue with all three models on one server; a failed request is not repeated."""
-    told = options.pop("told", None)
-    async with ModelServer(server.endpoint(attempts=1)) as models:
+    """One dialogue with all three models on one server; a failed request is not repeated. `endpoint`: its changes."""
+    told, changes = options.pop("told", None), options.pop("endpoint", {})
+    async with ModelServer(server.endpoint(attempts=1, **changes)) as models:
         self_talk = SelfTalk(ChatModel(models), ChatModel(models), DecisionModel(models), **options)
         return await self_talk.play(played, told)

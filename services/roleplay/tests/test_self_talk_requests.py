@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from duologue.core.dialogue import EndReason, Role
+from duologue.core.labelled import questions_to_label
 from duologue.core.prompts import PROMPTS_VERSION
+from duologue.core.temperature import tempered
 from duologue.models import ModelRefused, ModelUnavailable
+from duologue.models.calibration import Calibration, Temperature
 from tests.support.desk import DESK, TEACHER
 from tests.support.desk_models import AGENT_TOKENS, CLIENT_TOKENS, deciding, is_agent, obedient, plan, play
 from tests.support.model_server import CHAT, DECISIONS, Answered, ScriptedModelServer
@@ -106,6 +110,29 @@ async def test_models_of_the_plan_are_asked_for_by_name(server: ScriptedModelSer
     models = [request.body["model"] for request in server.requests]
     assert models == ["b", "a", "c"] * 2 + ["b"]
     assert (dialogue.provenance.client_model, dialogue.provenance.agent_model) == ("a", "b")
+
+
+@pytest.mark.parametrize("intention", ["late", "lost"])
+async def test_a_recorded_dialogue_is_enough_to_ask_the_manager_s_questions_again(
+    server: ScriptedModelServer, intention: str
+) -> None:
+    dialogue = await play(server, plan(intention))
+    asked = [(request.body["state"], request.body["questions"]) for request in server.asked(DECISIONS)]
+    assert [(line.state, line.asked) for line in questions_to_label(dialogue, DESK)] == asked
+
+
+async def test_a_dialogue_says_at_which_temperatures_its_manager_decided(
+    server: ScriptedModelServer, tmp_path: Path
+) -> None:
+    found = Temperature(model="c", prompts=PROMPTS_VERSION, question="noul", temperature=2.5, examples=60)
+    file = tmp_path / "calibration.json"
+    file.write_text(Calibration(temperatures=[found]).model_dump_json())
+    dialogue = await play(server, plan(manager_model="c"), endpoint={"calibration": str(file)})
+    assert dialogue.provenance.manager_calibration == "noul 2.5"
+    (first, *_) = (turn for turn in dialogue.turns if turn.role is Role.CLIENT)
+    (applies,) = (decision for decision in first.decisions if decision.question == "applies")
+    assert applies.probabilities == pytest.approx(tempered({"yes": 0.9, "no": 0.1}, 2.5))
+    assert (await play(server, plan())).provenance.manager_calibration == ""
 
 
 async def test_a_dialogue_says_where_it_came_from(server: ScriptedModelServer) -> None:

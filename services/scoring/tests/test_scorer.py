@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from duologue.core.dialogue import Role, Turn
+from duologue.core.prompts import PROMPTS_VERSION
 from duologue.core.scores import Utterance, score_dialogue
+from duologue.core.temperature import tempered
 from duologue.models import DecisionModel, ModelServer, ModelUnavailable
+from duologue.models.calibration import Calibration, Temperature
 from duologue_scoring.scorer import Scorer
 from tests.support.desk import DESK, TEACHER, dialogue
 from tests.support.model_server import DECISIONS, Answered, ModelRequest, ScriptedModelServer
@@ -118,3 +122,15 @@ async def test_a_judge_that_does_not_answer_leaves_the_dialogue_unscored(
     server.faults = [Answered(200, '{"answers": {"0": {"type": "noul", "noul": null}}}')]
     with pytest.raises(ModelUnavailable):
         await scorer.score(dialogue(), DESK, TEACHER)
+
+
+async def test_a_judge_that_is_calibrated_judges_at_its_temperature(
+    server: ScriptedModelServer, tmp_path: Path
+) -> None:
+    found = Temperature(model="scripted", prompts=PROMPTS_VERSION, question="noul", temperature=2.0, examples=60)
+    file = tmp_path / "calibration.json"
+    file.write_text(Calibration(temperatures=[found]).model_dump_json())
+    async with ModelServer(server.endpoint(calibration=str(file))) as judge:
+        scores, _ = await Scorer(DecisionModel(judge)).score(dialogue(), DESK, TEACHER)
+    agent = [tempered({"yes": yes, "no": 1 - yes}, 2.0)["yes"] for yes in (0.9, 0.6, 0.3)]
+    assert scores.character_agent == pytest.approx(sum(agent) / 3)

@@ -110,7 +110,7 @@ def test_bad_lines_are_all_named_with_what_is_wrong(tmp_path: Path, workflow: Pa
         f"{file}:2: not JSON: ",
         f"{file}:3: id is missing\n    One dialogue a line: ",
         f"{file}:4: turns.0.role: ",
-        f"{file}:5: is not a dialogue\n    One dialogue a line: ",
+        f"{file}:5: is not a JSON object\n    One dialogue a line: ",
         f"{file}:6: turns.0.text is missing",
         f"{file}:7: id: should be text or a whole number (got True)",
         f"{file}:8: turns: should be a list",

@@ -26,9 +26,9 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_those_that_are_promised() -> None:
     leaves = {" ".join(path) for path, command in COMMANDS.items() if not hasattr(command, "commands")}
     assert leaves == {
-        *("up", "down", "status", "run", "score", "doctor", "persona check"),
+        *("up", "down", "status", "run", "score", "calibrate", "doctor", "persona check"),
         *(f"campaign {verb}" for verb in ("create", "list", "show", "watch", "pause", "resume", "cancel")),
-        *(f"dialogue {verb}" for verb in ("list", "show")),
+        *(f"dialogue {verb}" for verb in ("list", "show", "questions")),
         *(f"dataset {verb}" for verb in ("list", "show", "export")),
         *(f"adapter {verb}" for verb in ("list", "show", "promote", "rollback")),
         *(f"workflow {verb}" for verb in ("check", "show", "draw", "import")),

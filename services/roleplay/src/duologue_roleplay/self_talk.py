@@ -111,7 +111,7 @@ class SelfTalk:
             index=plan.index,
             turns=tuple(talk.turns),
             end_reason=reason,
-            provenance=_provenance(plan),
+            provenance=_provenance(plan, self._manager.calibration_of(plan.manager_model)),
             facts=position.facts,
         )
 
@@ -249,7 +249,7 @@ def _turn(role: Role, spoken: Spoken, node: str, instruction: str = "", decision
     )
 
 
-def _provenance(plan: Plan) -> Provenance:
+def _provenance(plan: Plan, manager_calibration: str) -> Provenance:
     return Provenance(
         workflow_id=plan.workflow.id,
         workflow_version=plan.workflow.version,
@@ -264,4 +264,5 @@ def _provenance(plan: Plan) -> Provenance:
         manager_model=plan.manager_model,
         adapter_id=plan.adapter_id,
         adapter_fingerprint=plan.adapter_fingerprint,
+        manager_calibration=manager_calibration,
     )

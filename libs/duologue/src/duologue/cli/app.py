@@ -8,7 +8,21 @@ import grpc
 import structlog
 import typer
 
-from duologue.cli import adapter, campaign, dataset, dialogue, dlq, doctor, persona, run, score, stack, topics, workflow
+from duologue.cli import (
+    adapter,
+    calibrate,
+    campaign,
+    dataset,
+    dialogue,
+    dlq,
+    doctor,
+    persona,
+    run,
+    score,
+    stack,
+    topics,
+    workflow,
+)
 from duologue.cli.connection import unknown_caller, unreachable
 from duologue.cli.output import Failure, complain
 from duologue.core.problems import InvalidInput, WrongSetting
@@ -32,6 +46,7 @@ app.command("status")(stack.status)
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("score")(score.score)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(dialogue.app, name="dialogue")
 app.add_typer(dataset.app, name="dataset")

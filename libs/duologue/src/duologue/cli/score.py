@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -16,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from duologue.cli.files import read_text, read_workflow
 from duologue.cli.output import AsJson, console, number, print_json, print_table
 from duologue.core.dialogue import Role
-from duologue.core.problems import InvalidInput, Problem
 from duologue.core.scores import Scores, Utterance, score_dialogue
-from duologue.core.source import Source, validate
+from duologue.core.source import parse_json_lines
 from duologue.core.text import diversity
 
 _FIELDS = ("words", "ngrams", "subgoals_absolute", "subgoals_relative", "subgoals_branch", "ended", "success")
@@ -67,35 +63,12 @@ def score(
     Example: duologue score dialogues.jsonl --workflow examples/workflows/bike_repair.yaml --json
     """
     graph = read_workflow(workflow)
-    dialogues = list(_read(file))
+    dialogues = [dialogue for _, dialogue in parse_json_lines(_Dialogue, read_text(file), str(file), _SHAPE)]
     scored = [(dialogue, score_dialogue(dialogue.utterances, graph, dialogue.facts)) for dialogue in dialogues]
     if as_json:
         print_json(_document(scored))
     else:
         _print(scored)
-
-
-def _read(file: Path) -> Iterator[_Dialogue]:
-    problems: list[Problem] = []
-    for line_number, line in enumerate(read_text(file).split("\n"), 1):  # JSON texts may hold other line separators
-        if not line.strip():
-            continue
-        try:
-            yield _dialogue(line, str(file), line_number)
-        except InvalidInput as error:
-            problems.extend(replace(problem, fix=_SHAPE) for problem in error.problems)
-    if problems:
-        raise InvalidInput(problems)
-
-
-def _dialogue(line: str, file: str, line_number: int) -> _Dialogue:
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput([Problem(file, line_number, f"not JSON: {getattr(error, 'msg', error)}")]) from None
-    if not isinstance(data, dict):
-        raise InvalidInput([Problem(file, line_number, "is not a dialogue")])
-    return validate(_Dialogue, Source(file, data, {(): line_number}))
 
 
 def _document(scored: list[tuple[_Dialogue, Scores]]) -> dict[str, Any]:

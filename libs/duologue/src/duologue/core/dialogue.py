@@ -86,7 +86,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a dialogue came from: enough to ask for it again."""
+    """Where a dialogue came from: enough to ask for it again.
+
+    `manager_calibration`: at which temperatures its probabilities are, as "choice 1.8, noul 2.4"; "" for its own.
+    """
 
     workflow_id: str
     workflow_version: str
@@ -101,6 +104,7 @@ class Provenance:
     manager_model: str
     adapter_id: str = ""
     adapter_fingerprint: str = ""
+    manager_calibration: str = ""
 
 
 @dataclass(frozen=True, slots=True)

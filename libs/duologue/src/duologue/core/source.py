@@ -1,10 +1,11 @@
-"""YAML text that remembers on which line everything stands, so that errors can name it."""
+"""YAML text and JSON lines that remember on which line everything stands, so that errors can name it."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -150,6 +151,35 @@ def validate(model: type[Model], source: Source) -> Model:
     except ValidationError as error:
         found = [item for item in error.errors(include_url=False) if not _follows_from_another(source.data, item)]
         raise InvalidInput(_problem_of(model, source, item) for item in found) from None
+
+
+def parse_json_lines(model: type[Model], text: str, file: str, shape: str) -> list[tuple[int, Model]]:
+    """Each line that is not empty, with its number (from 1).
+
+    Raises `InvalidInput` with the mistakes of all lines, and `shape` as how to mend them.
+    """
+    parsed: list[tuple[int, Model]] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(text.split("\n"), 1):  # JSON texts may hold other line separators
+        if not line.strip():
+            continue
+        try:
+            parsed.append((number, _parse_json(model, line, file, number)))
+        except InvalidInput as error:
+            problems.extend(replace(problem, fix=shape) for problem in error.problems)
+    if problems:
+        raise InvalidInput(problems)
+    return parsed
+
+
+def _parse_json(model: type[Model], line: str, file: str, number: int) -> Model:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput([Problem(file, number, f"not JSON: {getattr(error, 'msg', error)}")]) from None
+    if not isinstance(data, dict):
+        raise InvalidInput([Problem(file, number, "is not a JSON object")])
+    return validate(model, Source(file, data, {(): number}))
 
 
 def _follows_from_another(data: Any, error: Any) -> bool:

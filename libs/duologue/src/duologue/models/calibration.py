@@ -1,23 +1,17 @@
-"""How far a model's probabilities are to be trusted: one temperature for each model, prompt version and question type.
-
-Temperature scaling (Guo et al. 2017, section 4.2): p ** (1 / T), made to sum to 1. A temperature above 1 takes
-confidence away; which option is likeliest does not change.
-"""
+"""How far a model's probabilities are to be trusted: a temperature for each model, prompts version, question type."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from duologue.core.dialogue import Decision
+from duologue.core.problems import WrongSetting
 from duologue.core.prompts import PROMPTS_VERSION, Question
-
-LOWEST, HIGHEST = 0.05, 20.0
-# What a model holds for impossible is less likely than this, and no more can be said.
-_LEAST = 1e-6
+from duologue.core.temperature import HIGHEST, LOWEST, tempered
 
 
 class Temperature(BaseModel):
@@ -40,19 +34,35 @@ class Calibration(BaseModel):
     temperatures: list[Temperature]
 
     @classmethod
-    def of(cls, path: str) -> Calibration | None:
-        """Read the file; None for "". Raises `OSError`, or `ValueError` for another file."""
-        return cls.model_validate_json(Path(path).read_bytes()) if path else None
+    def read(cls, path: str) -> Calibration:
+        """Raises `WrongSetting` for a file that can't be read, or that is something else."""
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except OSError as error:
+            raise WrongSetting(f"calibration {path} can't be read: {error.strerror}") from error
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            where = ".".join(map(str, wrong["loc"])) or "the file"
+            raise WrongSetting(f"{path} is no file that `duologue calibrate` wrote: {where}: {wrong['msg']}") from error
+
+    def of_model(self, model: str) -> dict[str, float]:
+        """The temperatures of a model's answers, by the type of question, as these prompts ask it."""
+        return {
+            known.question: known.temperature
+            for known in self.temperatures
+            if known.model == model and known.prompts == PROMPTS_VERSION
+        }
+
+    def with_temperatures(self, found: Iterable[Temperature]) -> Calibration:
+        """These in place of older ones of the same model, prompts and type of question, and all others kept."""
+        by_key = {_key(each): each for each in (*self.temperatures, *found)}
+        return Calibration(temperatures=[by_key[key] for key in sorted(by_key)])
 
     def applied(
         self, model: str, questions: Mapping[str, Question], decisions: Mapping[str, Decision]
     ) -> dict[str, Decision]:
         """The decisions with calibrated probabilities."""
-        by_type = {
-            known.question: known.temperature
-            for known in self.temperatures
-            if known.model == model and known.prompts == PROMPTS_VERSION
-        }
+        by_type = self.of_model(model)
         return {
             name: Decision(
                 decision.question,
@@ -63,10 +73,5 @@ class Calibration(BaseModel):
         }
 
 
-def tempered(probabilities: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """The same distribution, flatter for a temperature above 1, steeper below."""
-    if temperature == 1.0:
-        return dict(probabilities)
-    powers = {option: max(p, _LEAST) ** (1 / temperature) for option, p in probabilities.items()}
-    total = sum(powers.values())
-    return {option: power / total for option, power in powers.items()}
+def _key(temperature: Temperature) -> tuple[str, str, str]:
+    return temperature.model, temperature.prompts, temperature.question

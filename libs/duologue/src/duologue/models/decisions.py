@@ -26,13 +26,19 @@ class DecisionModel:
     """A model that decides. How it is asked is its endpoint's `decisions`, and what each server has."""
 
     def __init__(self, server: ModelServer) -> None:
-        """Raises `OSError` or `ValueError` for a calibration that can't be read."""
+        """Raises `WrongSetting` for a calibration that can't be read."""
         self.server = server
-        self._calibration = Calibration.of(server.endpoint.calibration)
+        path = server.endpoint.calibration
+        self._calibration = Calibration.read(path) if path else None
 
     @property
     def default_model(self) -> str:
         return self.server.endpoint.model
+
+    def calibration_of(self, model: str) -> str:
+        """At which temperatures a model's answers are given, as provenance says it; "" for their own."""
+        known = self._calibration.of_model(model) if self._calibration is not None else {}
+        return ", ".join(f"{question} {temperature:g}" for question, temperature in sorted(known.items()))
 
     async def ask(
         self,

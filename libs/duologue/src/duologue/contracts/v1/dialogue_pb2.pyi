@@ -288,6 +288,7 @@ class Provenance(_message.Message):
     MANAGER_MODEL_FIELD_NUMBER: _builtins.int
     ADAPTER_ID_FIELD_NUMBER: _builtins.int
     ADAPTER_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    MANAGER_CALIBRATION_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     workflow_version: _builtins.str
     persona_id: _builtins.str
@@ -303,6 +304,8 @@ class Provenance(_message.Message):
     adapter_id: _builtins.str
     """Empty for the base model."""
     adapter_fingerprint: _builtins.str
+    manager_calibration: _builtins.str
+    """At which temperatures the manager's probabilities are, as "choice 1.8, noul 2.4"; empty where they are its own."""
     def __init__(
         self,
         *,
@@ -319,10 +322,11 @@ class Provenance(_message.Message):
         manager_model: _builtins.str = ...,
         adapter_id: _builtins.str = ...,
         adapter_fingerprint: _builtins.str = ...,
+        manager_calibration: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_fingerprint", b"adapter_fingerprint", "adapter_id", b"adapter_id", "agent_model", b"agent_model", "client_model", b"client_model", "intention_id", b"intention_id", "manager_model", b"manager_model", "persona_id", b"persona_id", "persona_version", b"persona_version", "prompts_version", b"prompts_version", "seed", b"seed", "structured", b"structured", "workflow_id", b"workflow_id", "workflow_version", b"workflow_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_fingerprint", b"adapter_fingerprint", "adapter_id", b"adapter_id", "agent_model", b"agent_model", "client_model", b"client_model", "intention_id", b"intention_id", "manager_calibration", b"manager_calibration", "manager_model", b"manager_model", "persona_id", b"persona_id", "persona_version", b"persona_version", "prompts_version", b"prompts_version", "seed", b"seed", "structured", b"structured", "workflow_id", b"workflow_id", "workflow_version", b"workflow_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
