@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from duologue.core.usage import NOTHING, Account, Ledger, Part, Usage, by_part, total
 
 COUNTS = st.integers(0, 10**9)
-REQUESTS = st.builds(Usage.of, COUNTS, COUNTS, st.none() | COUNTS, st.integers(0, 1000).map(float))
+REQUESTS = st.builds(Usage.of, COUNTS, COUNTS, st.none() | st.integers(-5, 10**9), st.integers(0, 1000).map(float))
 
 
 @given(st.lists(REQUESTS), st.lists(REQUESTS))

@@ -38,8 +38,9 @@ class Usage:
         """For one request; `cached_tokens` is None where the server did not tell."""
         if cached_tokens is None:
             return cls(prompt_tokens, completion_tokens, 0, 0, seconds)
-        # More than the whole prompt no cache can have, whatever a server says.
-        return cls(prompt_tokens, completion_tokens, prompt_tokens, min(cached_tokens, prompt_tokens), seconds)
+        # More than the whole prompt no cache can have, and no less than nothing, whatever a server says.
+        cached = max(min(cached_tokens, prompt_tokens), 0)
+        return cls(prompt_tokens, completion_tokens, prompt_tokens, cached, seconds)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
