@@ -127,6 +127,8 @@ def _fields(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tup
                 yield inner, _with_default(part, default, inner[-1]) if len(inner) == len(path) + 2 else part
         else:
             yield (*path, name), field
+            if get_origin(nested) is dict and issubclass(get_args(nested)[1], BaseModel):
+                yield from _fields(get_args(nested)[1], (*path, name, "NAME"))
 
 
 def _with_default(field: FieldInfo, default: BaseModel | None, name: str) -> FieldInfo:
@@ -149,6 +151,8 @@ def _type_name(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " ".join(map(str, arguments))
+    if origin is dict:
+        return f"{_type_name(arguments[1])} by name"
     if origin is tuple:
         return "list of " + ("names" if get_origin(arguments[0]) is Literal else _type_name(arguments[0]))
     if origin in (Union, UnionType):
@@ -167,7 +171,7 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, SecretStr):
         return "secret"
-    return "" if value in ("", None, ()) else f"`{value}`"
+    return "" if value in ("", None, (), {}) else f"`{value}`"
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -23,6 +23,7 @@ from duologue.contracts.v1 import dialogue_pb2 as pb
 from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Role, Split, ToolCall, Turn
 from duologue.core.persona import Persona
 from duologue.core.scores import Scores
+from duologue.core.usage import Account, Usage
 
 TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=20)
 FACTS = st.dictionaries(TEXTS, TEXTS, max_size=3)
@@ -49,6 +50,8 @@ PROVENANCES = st.builds(
     seed=st.integers(-(2**63), 2**63 - 1),
     structured=st.booleans(),
 )
+USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, st.floats(0, 1e9))
+ACCOUNTS = st.builds(Account, TEXTS, TEXTS, st.booleans())
 DIALOGUES = st.builds(
     Dialogue,
     id=TEXTS,
@@ -60,6 +63,7 @@ DIALOGUES = st.builds(
     end_reason=st.sampled_from([reason for reason in EndReason if reason is not EndReason.OTHER]),
     provenance=PROVENANCES,
     facts=FACTS,
+    usage=st.dictionaries(ACCOUNTS, USAGES, max_size=3),
 )
 SCORES = st.builds(
     Scores,

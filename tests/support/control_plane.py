@@ -21,9 +21,10 @@ from duologue.contracts.v1 import filtering_pb2, filtering_pb2_grpc, training_pb
 from duologue.store import ArtifactStore, Database, Outbox, WorkflowStore
 from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
+from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.rpc import CampaignRpc
-from duologue_campaign.settings import Settings
+from duologue_campaign.settings import PriceSettings, Settings
 from duologue_campaign.specs import Specs
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX, Base, CampaignRow
@@ -56,6 +57,7 @@ class ControlPlane:
     clock: Clock
     specs: Specs = field(default_factory=Specs)
     changes: Changes = field(default_factory=Changes)
+    prices: PriceSettings = field(default_factory=PriceSettings)
 
     def __post_init__(self) -> None:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
@@ -63,7 +65,14 @@ class ControlPlane:
         training = training_pb2_grpc.TrainingServiceStub(grpc.aio.insecure_channel(_NOBODY))
         self.progress = TrainingProgress([training])
         self.rpc = CampaignRpc(
-            self.database, self.machine, self.outbox, self.changes, self.workflows, self.progress, self.clock
+            self.database,
+            self.machine,
+            self.outbox,
+            self.changes,
+            self.workflows,
+            self.progress,
+            Prices(self.prices),
+            self.clock,
         )
 
     def driver(self, filtering: filtering_pb2_grpc.FilteringServiceAsyncStub | None = None, **settings: Any) -> Driver:
@@ -113,13 +122,16 @@ def create_request(request_id: str = "", **changes: Any) -> pb.CreateCampaignReq
 
 
 @asynccontextmanager
-async def control_plane(folder: Path, url: str = "") -> AsyncIterator[ControlPlane]:
+async def control_plane(
+    folder: Path, url: str = "", prices: PriceSettings | None = None
+) -> AsyncIterator[ControlPlane]:
     """On a database, by default a file in the folder, brought up by the migrations."""
     database = Database(url or f"sqlite:///{folder / 'campaign.db'}")
     await database.migrate(Path(duologue_campaign.__file__).parent / "migrations")
     bus = await EmbeddedBus.open(folder / "bus.db")
     workflows = WorkflowStore(ArtifactStore(str(folder / "artifacts")))
-    yield ControlPlane(database, bus, Outbox(OUTBOX, database, bus), workflows, Clock())
+    outbox = Outbox(OUTBOX, database, bus)
+    yield ControlPlane(database, bus, outbox, workflows, Clock(), prices=prices or PriceSettings())
     await bus.close()
     await database.close()
 

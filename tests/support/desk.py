@@ -12,6 +12,7 @@ from duologue.core.dialogue import Dialogue, EndReason, Provenance, Role, Split,
 from duologue.core.persona import Persona, load_personas
 from duologue.core.prompts import PROMPTS_VERSION, say_now
 from duologue.core.scores import Scores
+from duologue.core.usage import Account, Part, Usage
 from duologue.core.workflow import Workflow
 from duologue.core.workflow_file import load_workflow
 
@@ -149,6 +150,16 @@ def talk(workflow: Workflow = DESK) -> tuple[Turn, ...]:
     )
 
 
+def usage() -> dict[Account, Usage]:
+    """What that dialogue was made with: no more than its turns tell. The manager's server does not tell what it had."""
+    return {
+        Account(Part.AGENT, "agent"): Usage(30, 9, 30, 12, 0.0),
+        Account(Part.CLIENT, "client"): Usage(20, 4, 20, 5, 0.125),
+        Account(Part.CLIENT, "client", wasted=True): Usage(5, 2, 5, 5, 0.0),
+        Account(Part.MANAGER, "manager"): Usage(15, 0, 0, 0, 0.125),
+    }
+
+
 def dialogue(dialogue_id: str = "5d0f6d6e-3f43-5a55-8d7e-0f2f4a0f5a11", **changes: Any) -> Dialogue:
     workflow: Workflow = changes.pop("workflow", DESK)
     fields: dict[str, Any] = {
@@ -172,6 +183,7 @@ def dialogue(dialogue_id: str = "5d0f6d6e-3f43-5a55-8d7e-0f2f4a0f5a11", **change
             manager_model="manager",
         ),
         "facts": {"code": "PK-4471", "place": "the depot at North Gate"},
+        "usage": usage() if workflow is DESK else {},
     }
     return Dialogue(dialogue_id, **(fields | changes))
 

@@ -55,12 +55,13 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class Said:
-    """What a model wrote. `is_cut`: it ran into max_tokens."""
+    """What a model wrote. `is_cut`: it ran into max_tokens. `cached_tokens`: None for a server that does not tell."""
 
     text: str
     is_cut: bool = False
     prompt_tokens: int = 20
     completion_tokens: int = 5
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,7 @@ class ScriptedModelServer:
         said = self.say(request)
         if isinstance(said, str):
             said = Said(said)
+        cached = {} if said.cached_tokens is None else {"prompt_tokens_details": {"cached_tokens": said.cached_tokens}}
         return {
             "id": str(uuid.uuid4()),
             "choices": [
@@ -234,6 +236,7 @@ class ScriptedModelServer:
                 "completion_tokens": said.completion_tokens,
                 "prompt_tokens": said.prompt_tokens,
                 "total_tokens": said.prompt_tokens + said.completion_tokens,
+                **cached,
             },
         }
 

@@ -35,4 +35,6 @@ def test_what_was_there_before_dialogues_could_be_lost_is_kept(database_url: str
         [("so far", "[]", 0, "")],
         [("so far", [], 0, "")],
     )
+    # what those dialogues used was not told: they are in no books
+    assert migrations.execute("SELECT id FROM dialogue WHERE NOT is_booked ORDER BY id") == [("e",), ("t",)]
     migrations.downgrade()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from duologue.core.dialogue import Dialogue, EndReason, Role
+from duologue.core.usage import Account, Part
 from duologue.core.workflow_file import load_workflow
 from tests.support.desk import DESK_YAML
 from tests.support.desk_models import deciding, is_agent, obedient, plan, play
@@ -159,6 +160,23 @@ async def test_a_role_that_says_nothing_usable_once_is_asked_again_and_both_trie
     assert first.repairs == ("code", "empty")
     assert (first.prompt_tokens, first.completion_tokens) == (170, 13)
     assert dialogue.end_reason is EndReason.COMPLETED
+
+
+async def test_what_came_to_nothing_is_told_apart_in_the_dialogue_s_usage(server: ScriptedModelServer) -> None:
+    tries = [Said("```", prompt_tokens=70, completion_tokens=3, cached_tokens=7)]
+    server.say = lambda request: tries.pop() if tries else obedient(request)
+    usage = (await play(server, plan())).usage
+    wasted = usage[Account(Part.AGENT, "scripted", wasted=True)]
+    assert (wasted.prompt_tokens, wasted.completion_tokens, wasted.cached_tokens) == (70, 3, 7)
+    assert usage[Account(Part.AGENT, "scripted")].prompt_tokens == 300
+
+
+async def test_an_agent_that_never_opened_is_no_turn_s_cost_but_the_dialogue_s(server: ScriptedModelServer) -> None:
+    server.say = lambda _: Said("Client:", prompt_tokens=70, completion_tokens=3)
+    dialogue = await play(server, plan())
+    assert dialogue.turns == ()
+    ((account, usage),) = dialogue.usage.items()
+    assert (account, usage.prompt_tokens) == (Account(Part.AGENT, "scripted", wasted=True), 140)
 
 
 async def test_what_was_mended_is_recorded_and_what_was_cut_off_dropped(server: ScriptedModelServer) -> None:

@@ -11,6 +11,7 @@ from duologue.core.dialogue import EndReason, Role
 from duologue.core.labelled import questions_to_label
 from duologue.core.prompts import PROMPTS_VERSION
 from duologue.core.temperature import tempered
+from duologue.core.usage import Account, Part, total
 from duologue.models import ModelRefused, ModelUnavailable
 from duologue.models.calibration import Calibration, Temperature
 from tests.support.desk import DESK, TEACHER
@@ -60,6 +61,18 @@ async def test_tokens_and_seconds_of_all_models_are_counted(server: ScriptedMode
         (CLIENT_TOKENS[0] + 4 * 30, CLIENT_TOKENS[1])
     ] * 2
     assert all(turn.seconds > 0 for turn in (*agent, *client))
+
+
+async def test_usage_is_told_by_part_and_model_and_is_that_of_all_turns(server: ScriptedModelServer) -> None:
+    dialogue = await play(server, plan(client_model="a", agent_model="b", manager_model="c"))
+    assert {account: usage.prompt_tokens for account, usage in dialogue.usage.items()} == {
+        Account(Part.AGENT, "b"): 3 * AGENT_TOKENS[0],
+        Account(Part.CLIENT, "a"): 2 * CLIENT_TOKENS[0],
+        Account(Part.MANAGER, "c"): 2 * 4 * 30,
+    }
+    whole = total(dialogue.usage.values())
+    assert (whole.prompt_tokens, whole.completion_tokens) == (dialogue.prompt_tokens, dialogue.completion_tokens)
+    assert whole.seconds == pytest.approx(dialogue.model_seconds)
 
 
 async def test_three_requests_make_a_pair_of_turns(server: ScriptedModelServer) -> None:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from duologue.core.dialogue import Dialogue, EndReason, Role, Turn
+from duologue.core.usage import Account, Part, total
 from duologue.core.workflow import Reply, SayNode
 from duologue.models import Caller, ChatModel, Completion, ModelUnavailable, Sampling
 from duologue_roleplay.speculation import Speculation, likely_edge
@@ -71,6 +72,9 @@ async def test_a_wrong_guess_is_borne_by_the_turn_that_was_said_instead(
         (CLIENT_TOKENS[0] + MANAGER_TOKENS, CLIENT_TOKENS[1]),
         (2 * prompt, 2 * completion),
     ]
+    wasted = dialogue.usage[Account(Part.AGENT, "scripted", wasted=True)]
+    assert (wasted.prompt_tokens, wasted.completion_tokens) == AGENT_TOKENS
+    assert total(dialogue.usage.values()).prompt_tokens == dialogue.prompt_tokens
 
 
 async def test_a_guess_that_no_turn_followed_is_borne_by_the_last(

@@ -58,6 +58,10 @@ async def test_the_dialogue_goes_on_with_its_scores_and_nothing_is_lost(worker: 
     assert scores_from_proto(scored.scores) == scores
     assert scored.judge.prompt_tokens == cost.prompt_tokens > 0
     assert scored.judge.seconds > 0
+    told = scored.judge_usage
+    assert (told.part, told.model, told.wasted, told.told_tokens) == ("judge", "scripted", False, 0)
+    for figure in ("prompt_tokens", "completion_tokens", "seconds"):
+        assert getattr(told, figure) == getattr(scored.judge, figure)
 
 
 async def test_what_was_not_measured_is_absent_and_not_zero(worker: ScoreDialogue) -> None:
@@ -71,8 +75,8 @@ async def test_a_dialogue_that_comes_twice_is_scored_alike(worker: ScoreDialogue
     (first,) = await worker.handle(generated(dialogue()))
     (second,) = await worker.handle(generated(dialogue()))
     one, two = (decode(events_pb2.DialogueScored, record) for record in (first, second))
-    one.judge.ClearField("seconds")  # all but the time that it took
-    two.judge.ClearField("seconds")
+    for usage in (one.judge, one.judge_usage, two.judge, two.judge_usage):
+        usage.ClearField("seconds")  # all but the time that it took
     assert one == two
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from duologue.cli.output import console
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import campaign_pb2_grpc
+from duologue_campaign.settings import PriceSettings
 from tests.support.campaign_world import World
 from tests.support.command import duologue_beside
 from tests.support.control_plane import ControlPlane, control_plane
@@ -22,7 +24,23 @@ from tests.support.grpc_server import serving
 @pytest.fixture
 async def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControlPlane]:
     """A control plane that the commands find."""
-    async with control_plane(tmp_path) as plane:
+    async with served_plane(tmp_path, monkeypatch, PriceSettings()) as plane:
+        yield plane
+
+
+@pytest.fixture
+async def priced_plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControlPlane]:
+    """One with a price table: a dialogue of the desk costs 80 millionths, 7 of them for what was wasted."""
+    prices = PriceSettings.model_validate({"models": {"client": {"prompt": 1.4}, "*": {"prompt": 1}}})
+    async with served_plane(tmp_path, monkeypatch, prices) as plane:
+        yield plane
+
+
+@asynccontextmanager
+async def served_plane(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, prices: PriceSettings
+) -> AsyncIterator[ControlPlane]:
+    async with control_plane(folder, prices=prices) as plane:
         register = campaign_pb2_grpc.add_CampaignServiceServicer_to_server
         async with serving(register, plane.rpc) as address:
             monkeypatch.setenv("DUOLOGUE_ADDRESS", address)
@@ -84,6 +102,40 @@ async def test_a_campaign_that_is_over_is_shown_with_all_that_came_of_it(plane: 
     assert document["prompt_tokens"] == 420
     assert document["history"][0]["dropped_by"] == {"at_most": 3}
     assert document["history"][0]["evaluation"]["released"] is True
+
+
+async def test_a_report_tells_what_the_prefix_caches_had_and_no_cost_without_prices(plane: ControlPlane) -> None:
+    await World(plane, await plane.create()).run()
+    done = await duologue_beside("campaign", "show", "desk")
+    assert "prompt tokens from the prefix cache: agent 40%, client 40%, manager not told" in done.out
+    assert "cost" not in done.out
+    assert "cost" not in (await duologue_beside("campaign", "show", "desk", "--json")).json
+
+
+async def test_with_prices_a_campaign_and_a_dialogue_are_shown_with_their_costs(
+    priced_plane: ControlPlane,
+) -> None:
+    await World(priced_plane, await priced_plane.create()).run()
+    done = await duologue_beside("campaign", "show", "desk")
+    assert "cost 0.00048 EUR (dropped 0.00024, kept 0.00024; of all that, wasted 0.000042)" in done.out
+    assert "; 0.00016 EUR per kept dialogue" in done.out
+    document = (await duologue_beside("campaign", "show", "desk", "--json")).json
+    assert (document["cost"]["amount"], document["cost"]["currency"]) == (0.00048, "EUR")
+    (kept, *_) = (await duologue_beside("dialogue", "list", "desk", "--decision", "kept", "--json")).json["dialogues"]
+    shown = await duologue_beside("dialogue", "show", kept["dialogue"]["id"])
+    assert "prompt tokens from the prefix cache: agent 40%, client 40%, manager not told" in shown.out
+    assert "cost 0.00008 EUR" in shown.out
+    assert kept["cost"]["amount"] == 0.00008
+
+
+async def test_a_cost_that_is_not_known_says_which_model_has_no_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = PriceSettings.model_validate({"models": {"agent": {"prompt": 1}, "client": {}}})
+    async with served_plane(tmp_path, monkeypatch, table) as plane:
+        await World(plane, await plane.create()).run()
+        done = await duologue_beside("campaign", "show", "desk")
+    assert "cost not known: no price for manager" in done.out
 
 
 async def test_a_campaign_is_paused_resumed_and_cancelled(plane: ControlPlane) -> None:

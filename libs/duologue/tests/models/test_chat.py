@@ -60,6 +60,19 @@ async def test_an_answer_that_ran_into_the_limit_is_cut(chat: ChatModel, server:
     assert (await chat.complete(HELLO, Sampling())).is_cut
 
 
+async def test_what_the_server_had_in_its_prefix_cache_is_told_apart_from_what_it_does_not_tell(
+    chat: ChatModel, server: ScriptedModelServer
+) -> None:
+    # vLLM leaves the number out where it is 0 (its issue 44377)
+    told = [None, 8, None, 0, 20]
+    found = []
+    for cached in told:
+        server.say = lambda _, cached=cached: Said("Hi.", prompt_tokens=12, completion_tokens=3, cached_tokens=cached)
+        found.append(await chat.complete(HELLO, Sampling()))
+    assert [completion.cached_tokens for completion in found] == [None, 8, 0, 0, 20]
+    assert [completion.usage.cached_share for completion in found] == [None, 8 / 12, 0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("message", "usage", "expected"),
     [

@@ -49,8 +49,8 @@ async def test_all_questions_are_asked_in_one_request(manager: DecisionModel, se
     assert answers.decisions["reply"].probabilities == {"a": 0.7, "b": 0.2, "c": 0.1}
     assert answers.decisions["over"].answer == "no"
     assert answers.decisions["over"].probabilities == {"yes": 0.25, "no": 0.75}
-    assert answers.prompt_tokens == 60
-    assert answers.seconds > 0
+    assert answers.usage.prompt_tokens == 60
+    assert answers.usage.seconds > 0
 
 
 async def test_a_choice_that_was_close_is_asked_again_the_other_way_round_and_averaged(
@@ -69,7 +69,7 @@ async def test_a_choice_that_was_close_is_asked_again_the_other_way_round_and_av
     decision = answers.decisions["reply"]
     assert decision.answer == "b"
     assert decision.probabilities == pytest.approx({"a": 0.315, "b": 0.485, "c": 0.2})
-    assert answers.prompt_tokens == 60 + 30
+    assert answers.usage.prompt_tokens == 60 + 30
 
 
 async def test_of_close_choices_only_those_that_count_are_asked_again(
@@ -123,7 +123,7 @@ async def test_rounding_of_a_probability_is_forgiven(manager: DecisionModel, ser
 
 async def test_a_server_that_counts_no_tokens_costs_none(manager: DecisionModel, server: ScriptedModelServer) -> None:
     server.faults = [Answered(200, '{"answers": {"over": {"noul": 0.9}}, "usage": null}')]
-    assert (await manager.ask("state", {"over": OVER})).prompt_tokens == 0
+    assert (await manager.ask("state", {"over": OVER})).usage.prompt_tokens == 0
 
 
 async def test_tokens_that_were_written_for_an_answer_count_too(
@@ -132,4 +132,4 @@ async def test_tokens_that_were_written_for_an_answer_count_too(
     usage = '{"input_tokens": 9, "output_tokens": 4}'
     server.faults = [Answered(200, f'{{"answers": {{"over": {{"noul": 0.9}}}}, "usage": {usage}}}')]
     answers = await manager.ask("state", {"over": OVER})
-    assert (answers.prompt_tokens, answers.completion_tokens) == (9, 4)
+    assert (answers.usage.prompt_tokens, answers.usage.completion_tokens) == (9, 4)

@@ -17,6 +17,7 @@ from duologue.runtime import Runtime, load_settings, open_channel
 from duologue.store import ArtifactStore, Database, Leader, Outbox, WorkflowStore
 from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
+from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.rpc import CampaignRpc
 from duologue_campaign.settings import Settings
@@ -47,7 +48,7 @@ async def main() -> None:
 
         runtime.serve(
             campaign_pb2_grpc.add_CampaignServiceServicer_to_server,
-            CampaignRpc(database, machine, outbox, changes, workflows, progress),
+            CampaignRpc(database, machine, outbox, changes, workflows, progress, Prices(settings.prices)),
             campaign_pb2.DESCRIPTOR.services_by_name["CampaignService"],
         )
         runtime.consume(DIALOGUE_SCORED, events_pb2.DialogueScored, events.scored)

@@ -20,6 +20,7 @@ from duologue.store import Database, Outbox, WorkflowStore
 from duologue_campaign import views
 from duologue_campaign.changes import Changes
 from duologue_campaign.phases import CANCELLED, PAUSED, RUNNING
+from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.releases import release, roll_back
 from duologue_campaign.specs import read_spec
@@ -46,6 +47,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         changes: Changes,
         workflows: WorkflowStore,
         progress: TrainingProgress,
+        prices: Prices,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -54,6 +56,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         self._changes = changes
         self._workflows = workflows
         self._progress = progress
+        self._prices = prices
         self._clock = clock
 
     async def CreateCampaign(self, request: pb.CreateCampaignRequest, context: Any) -> pb.CreateCampaignResponse:
@@ -84,7 +87,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
                 session.add(row)
                 session.flush()
                 self._machine.begin(session, row)
-            return views.whole_campaign_view(session, row, self._clock())
+            return views.whole_campaign_view(session, row, self._clock(), self._prices)
 
         try:
             created = await self._change(create)
@@ -95,7 +98,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
     async def GetCampaign(self, request: pb.GetCampaignRequest, context: Any) -> pb.GetCampaignResponse:
         def find(session: Session) -> pb.Campaign:
             row = session.get_one(CampaignRow, _campaign_id(session, request.campaign))
-            return views.whole_campaign_view(session, row, self._clock())
+            return views.whole_campaign_view(session, row, self._clock(), self._prices)
 
         return pb.GetCampaignResponse(campaign=await self._database.run(find))
 
@@ -109,7 +112,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
                 .offset(start)
                 .limit(size + 1)
             )
-            return [views.campaign_view(session, row, self._clock()) for row in session.scalars(query)]
+            return [views.campaign_view(session, row, self._clock(), self._prices) for row in session.scalars(query)]
 
         found = await self._database.run(find)
         return pb.ListCampaignsResponse(campaigns=found[:size], next_page_token=_next(found, start, size))
@@ -123,8 +126,8 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
 
         def find(session: Session) -> pb.WatchCampaignResponse:
             row = session.get_one(CampaignRow, campaign_id)
-            campaign = views.campaign_view(session, row, self._clock())
-            return pb.WatchCampaignResponse(campaign=campaign, latest=_newest(session, campaign_id, newest))
+            campaign = views.campaign_view(session, row, self._clock(), self._prices)
+            return pb.WatchCampaignResponse(campaign=campaign, latest=self._newest(session, campaign_id, newest))
 
         while True:
             response = await self._database.run(find)
@@ -165,7 +168,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
                 query = query.where(DialogueRow.decision == request.decision)
             query = query.order_by(DialogueRow.round, DialogueRow.split.desc(), DialogueRow.index)
             rows = session.scalars(query.offset(start).limit(size + 1))
-            return [views.dialogue_view(row, with_turns=False) for row in rows]
+            return [views.dialogue_view(row, self._prices, with_turns=False) for row in rows]
 
         found = await self._database.run(find)
         return pb.ListDialoguesResponse(dialogues=found[:size], next_page_token=_next(found, start, size))
@@ -173,7 +176,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
     async def GetDialogue(self, request: pb.GetDialogueRequest, context: Any) -> pb.GetDialogueResponse:
         def find(session: Session) -> pb.GetDialogueResponse:
             row = session.get_one(DialogueRow, _id(session, DialogueRow.id, request.dialogue, "dialogue"))
-            record = views.dialogue_view(row, with_turns=True)
+            record = views.dialogue_view(row, self._prices, with_turns=True)
             return pb.GetDialogueResponse(record=record, workflow=views.workflow_ref(row))
 
         return await self._database.run(find)
@@ -241,9 +244,17 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
                 self._machine.resume(session, row)
             elif state == PAUSED and row.state == RUNNING:
                 self._machine.pause(row, "")
-            return views.campaign_view(session, row, self._clock())
+            return views.campaign_view(session, row, self._clock(), self._prices)
 
         return await self._change(turn)
+
+    def _newest(self, session: Session, campaign_id: str, sent: str) -> pb.DialogueRecord | None:
+        """The dialogue that came last, unless it was sent already: a whole dialogue is not read for nothing."""
+        query = select(DialogueRow.id).where(DialogueRow.campaign_id == campaign_id)
+        newest = session.scalar(query.order_by(DialogueRow.scored_at.desc()).limit(1))
+        if newest is None or newest == sent:
+            return None
+        return views.dialogue_view(session.get_one(DialogueRow, newest), self._prices, with_turns=True)
 
     async def _change(self, work: Callable[[Session], T]) -> T:
         result = await self._database.run(work)
@@ -257,15 +268,6 @@ def _campaign_id(session: Session, name: str) -> str:
     query = select(CampaignRow.id).where(CampaignRow.name == name)
     newest = session.scalar(query.order_by(CampaignRow.created_at.desc()).limit(1))
     return newest or _id(session, CampaignRow.id, name, "campaign")
-
-
-def _newest(session: Session, campaign_id: str, sent: str) -> pb.DialogueRecord | None:
-    """The dialogue that came last, unless it was sent already: a whole dialogue is not read for nothing."""
-    query = select(DialogueRow.id).where(DialogueRow.campaign_id == campaign_id)
-    newest = session.scalar(query.order_by(DialogueRow.scored_at.desc()).limit(1))
-    if newest is None or newest == sent:
-        return None
-    return views.dialogue_view(session.get_one(DialogueRow, newest), with_turns=True)
 
 
 def _adapter(session: Session, name: str) -> AdapterRow:

@@ -25,11 +25,43 @@ class CopiesSettings(Section):
         return [address.strip() for address in self.address.split(",")]
 
 
+class Price(Section):
+    """What one model costs. What is left out costs nothing."""
+
+    prompt: float = Field(0.0, ge=0, le=1_000_000, description="For a million prompt tokens.")
+    cached: float | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="For a million of those that the server tells it had in its prefix cache; empty: as `prompt`.",
+    )
+    completion: float = Field(0.0, ge=0, le=1_000_000, description="For a million tokens that the model writes.")
+    model_hour: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="For an hour of answers, one after the other. Of a server of your own: what its hour costs, over "
+        "the requests that it answers at once.",
+    )
+
+
+class PriceSettings(Section):
+    """The price table. Empty: no costs are shown."""
+
+    currency: str = Field("EUR", min_length=1, max_length=16, description="Of all prices; shown after each amount.")
+    models: dict[str, Price] = Field(
+        {},
+        description="By name of the model, or by a pattern such as desk-r* or *; the name itself wins over patterns, "
+        "and the first pattern that fits over the others.",
+    )
+
+
 class Settings(ServiceSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     database: DatabaseSettings = DatabaseSettings(url="sqlite:///.duologue/campaign.db")
     filtering: PeerSettings = PeerSettings(address="127.0.0.1:7404")
     training: CopiesSettings = CopiesSettings(address="127.0.0.1:7405")
+    prices: PriceSettings = PriceSettings()
     base_model: str = Field(
         "", description="Folder or id of the agent's weights, for training; a campaign's own setting wins."
     )

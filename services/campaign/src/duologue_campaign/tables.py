@@ -15,6 +15,8 @@ class Base(DeclarativeBase):
 
 
 LONGEST_REQUEST_ID = 64
+# Four bytes a character at most: PostgreSQL keys rows by at most 2,704 bytes.
+LONGEST_MODEL = 512
 OUTBOX = outbox_table(Base.metadata)
 
 
@@ -94,6 +96,24 @@ class DialogueRow(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     scored_at: Mapped[float] = mapped_column(Float)
+    is_booked: Mapped[bool] = mapped_column(Boolean, default=False)  # among the expenses
+
+
+class ExpenseRow(Base):
+    """What one model was used for in one part, in all dialogues of one decision. The figures are those of `Usage`."""
+
+    __tablename__ = "expense"
+
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"), primary_key=True)
+    decision: Mapped[str] = mapped_column(String(16), primary_key=True)
+    part: Mapped[str] = mapped_column(String(16), primary_key=True)
+    model: Mapped[str] = mapped_column(String(LONGEST_MODEL), primary_key=True)
+    wasted: Mapped[bool] = mapped_column(Boolean, primary_key=True)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    told_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float] = mapped_column(Float)
 
 
 class DatasetRow(Base):

@@ -6,17 +6,21 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
-from duologue.contracts.convert import split_to_proto
+from duologue.contracts.convert import split_to_proto, usage_from_proto, usage_to_proto
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.dialogue import Split
+from duologue_campaign.expenses import expenses_of, usage_of
 from duologue_campaign.means import means
+from duologue_campaign.prices import Prices
 from duologue_campaign.releases import adapter_ref
 from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow, RoundRow
 
 
-def campaign_view(session: Session, row: CampaignRow, now: float) -> pb.Campaign:
+def campaign_view(session: Session, row: CampaignRow, now: float, prices: Prices) -> pb.Campaign:
     """All but the spec's text, which is large and does not change."""
+    expenses = list(expenses_of(session, row.id))
+    cost = prices.cost((account, usage) for _, account, usage in expenses)
     return pb.Campaign(
         id=row.id,
         name=row.name,
@@ -31,20 +35,34 @@ def campaign_view(session: Session, row: CampaignRow, now: float) -> pb.Campaign
         created_at=time_view(row.created_at),
         finished_at=time_view(row.finished_at),
         remaining_seconds=_remaining(row.history[-1], now),
+        expenses=[
+            pb.Expense(decision=decision, usage=usage_to_proto(account, usage), cost=prices.cost([(account, usage)]))
+            for decision, account, usage in expenses
+        ],
+        cost=cost,
+        cost_per_kept=prices.cost_of_each(cost, sum(current.kept for current in row.history)),
     )
 
 
-def whole_campaign_view(session: Session, row: CampaignRow, now: float) -> pb.Campaign:
-    view = campaign_view(session, row, now)
+def whole_campaign_view(session: Session, row: CampaignRow, now: float, prices: Prices) -> pb.Campaign:
+    view = campaign_view(session, row, now, prices)
     view.spec_yaml = row.spec["text"]
     return view
 
 
-def dialogue_view(row: DialogueRow, *, with_turns: bool) -> pb.DialogueRecord:
+def dialogue_view(row: DialogueRow, prices: Prices, *, with_turns: bool) -> pb.DialogueRecord:
     scored = events_pb2.DialogueScored.FromString(row.payload)
     if not with_turns:
         scored.dialogue.ClearField("turns")
-    return pb.DialogueRecord(dialogue=scored.dialogue, scores=scored.scores, decision=row.decision, reason=row.reason)
+    usage = usage_of(scored)
+    return pb.DialogueRecord(
+        dialogue=scored.dialogue,
+        scores=scored.scores,
+        decision=row.decision,
+        reason=row.reason,
+        cost=prices.cost(map(usage_from_proto, usage)) if usage else None,
+        judge_usage=scored.judge_usage if scored.HasField("judge_usage") else None,
+    )
 
 
 def workflow_ref(row: DialogueRow) -> dialogue_pb2.WorkflowRef:

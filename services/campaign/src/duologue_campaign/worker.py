@@ -15,6 +15,7 @@ from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Split, dialogue_id
 from duologue.store import Database, Outbox
 from duologue_campaign.changes import Changes
+from duologue_campaign.expenses import book, rebook
 from duologue_campaign.means import add_to_sums
 from duologue_campaign.phases import GENERATING, SPLIT_OF_PHASE
 from duologue_campaign.state import StateMachine
@@ -50,20 +51,20 @@ class CampaignEvents:
             _check_asked_for(campaign, dialogue, split)
             if session.get(DialogueRow, event.dialogue_id) is not None:
                 return
-            session.add(
-                DialogueRow(
-                    id=event.dialogue_id,
-                    campaign_id=campaign.id,
-                    round=dialogue.round,
-                    split=split,
-                    index=dialogue.index,
-                    scores=scores,
-                    decision="evaluation" if split is Split.EVALUATION else "pending",
-                    reason="",
-                    payload=event.SerializeToString(),
-                    scored_at=self._clock(),
-                )
+            row = DialogueRow(
+                id=event.dialogue_id,
+                campaign_id=campaign.id,
+                round=dialogue.round,
+                split=split,
+                index=dialogue.index,
+                scores=scores,
+                decision="evaluation" if split is Split.EVALUATION else "pending",
+                reason="",
+                payload=event.SerializeToString(),
+                scored_at=self._clock(),
             )
+            book(session, row, event)
+            session.add(row)
             judge = event.judge
             campaign.prompt_tokens += sum(turn.prompt_tokens for turn in dialogue.turns) + judge.prompt_tokens
             campaign.completion_tokens += (
@@ -89,7 +90,9 @@ class CampaignEvents:
                 raise Poison(f"dialogue {event.dialogue_id} is of {place}, not of round {event.round} of {campaign.id}")
             if dialogue.decision != "pending":
                 return
-            dialogue.decision = "kept" if event.kept else "dropped"
+            decision = "kept" if event.kept else "dropped"
+            rebook(session, dialogue, decision)
+            dialogue.decision = decision
             dialogue.reason = event.reason
             current.kept += event.kept
             current.dropped += not event.kept

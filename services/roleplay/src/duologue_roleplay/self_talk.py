@@ -19,6 +19,7 @@ from duologue.core.prompts import (
     say_now,
 )
 from duologue.core.scores import Utterance
+from duologue.core.usage import Ledger, Part
 from duologue.core.workflow import EndNode, Intention, SayNode, Workflow, fill
 from duologue.models import Caller, ChatModel, DecisionModel, Sampling
 from duologue_roleplay.graph import GraphPosition
@@ -65,6 +66,7 @@ class _Talk:
     ahead: Speculation
     turns: list[Turn] = field(default_factory=list)
     history: list[Utterance] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
     agent_turns: int = 0
     stray: int = 0
 
@@ -75,10 +77,14 @@ class _Talk:
         if self.told is not None:
             await self.told(turn)
 
+    def book(self, part: Part, model: str, spoken: Spoken) -> None:
+        self.ledger.book(part, model, spoken.usage)
+        self.ledger.book(part, model, spoken.wasted, wasted=True)
+
     def bear(self, unsaid: Spoken) -> None:
         """Count what a role cost that said nothing usable; an agent that never opened has no turn to bear it."""
         if self.turns:
-            self.turns[-1] = bearing(self.turns[-1], unsaid)
+            self.turns[-1] = bearing(self.turns[-1], unsaid.whole_usage)
 
 
 class SelfTalk:
@@ -102,7 +108,7 @@ class SelfTalk:
         async with Speculation() as ahead:
             talk = _Talk(plan, position, told, ahead)
             reason = await self._play_structured(talk) if plan.structured else await self._play_free(talk)
-            await ahead.settle(talk.turns)
+            talk.ledger.book(Part.AGENT, plan.agent_model, await ahead.settle(talk.turns), wasted=True)
         return Dialogue(
             id=plan.dialogue_id,
             campaign_id=plan.campaign_id,
@@ -113,6 +119,7 @@ class SelfTalk:
             end_reason=reason,
             provenance=_provenance(plan, self._manager.calibration_of(plan.manager_model)),
             facts=position.facts,
+            usage=talk.ledger.accounts,
         )
 
     def _with_models(self, plan: Plan) -> Plan:
@@ -173,6 +180,7 @@ class SelfTalk:
     async def _agent_speaks(self, talk: _Talk, instruction: str, node: str) -> bool:
         ask = _agent_ask(talk.plan, talk.history, instruction, len(talk.turns))
         spoken = await talk.ahead.claim(ask, len(talk.turns)) or await speak(self._agent, ask)
+        talk.book(Part.AGENT, talk.plan.agent_model, spoken)
         if not spoken.text:
             talk.bear(spoken)
             return False
@@ -203,7 +211,9 @@ class SelfTalk:
         plan = talk.plan
         messages = client_prompt(plan.workflow, plan.persona, plan.intention, talk.history)
         ask = Ask(Role.CLIENT, plan.client_model, messages, plan.sampling, _seed(plan, len(talk.turns)), plan.caller)
-        return await speak(self._client, ask)
+        spoken = await speak(self._client, ask)
+        talk.book(Part.CLIENT, plan.client_model, spoken)
+        return spoken
 
     async def _decide(
         self, talk: _Talk, reply: Spoken, node: str, questions: dict[str, Question]
@@ -214,10 +224,9 @@ class SelfTalk:
         answers = await self._manager.ask(
             state, questions, model=plan.manager_model, relevant=relevant_choices, caller=plan.caller
         )
-        reply.prompt_tokens += answers.prompt_tokens
-        reply.completion_tokens += answers.completion_tokens
-        reply.seconds += answers.seconds
-        await talk.add(_turn(Role.CLIENT, reply, node, decisions=tuple(answers.decisions.values())))
+        talk.ledger.book(Part.MANAGER, plan.manager_model, answers.usage)
+        turn = _turn(Role.CLIENT, reply, node, decisions=tuple(answers.decisions.values()))
+        await talk.add(bearing(turn, answers.usage))
         return answers.decisions
 
 
@@ -236,6 +245,7 @@ def _seed(plan: Plan, place: int) -> int:
 
 
 def _turn(role: Role, spoken: Spoken, node: str, instruction: str = "", decisions: tuple[Decision, ...] = ()) -> Turn:
+    usage = spoken.whole_usage
     return Turn(
         role,
         spoken.text,
@@ -243,9 +253,9 @@ def _turn(role: Role, spoken: Spoken, node: str, instruction: str = "", decision
         instruction=instruction,
         decisions=decisions,
         repairs=spoken.repairs,
-        prompt_tokens=spoken.prompt_tokens,
-        completion_tokens=spoken.completion_tokens,
-        seconds=spoken.seconds,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        seconds=usage.seconds,
     )
 
 

@@ -19,6 +19,7 @@ from rapidfuzz.distance import LCSseq
 
 from duologue.core.dialogue import Turn
 from duologue.core.text import f_measure, tokenize
+from duologue.core.usage import NOTHING, Usage
 from duologue.core.workflow import SayNode, fill
 from duologue.models import ChatModel, ModelRefused, ModelUnavailable
 from duologue_roleplay.utterance import Ask, Spoken, bearing, speak
@@ -67,17 +68,21 @@ class Speculation:
         _USED.inc()
         return await task
 
-    async def settle(self, turns: list[Turn]) -> None:
-        """Add what was wasted to the turns that were said instead, or to the last one where nothing was.
+    async def settle(self, turns: list[Turn]) -> Usage:
+        """Add what was wasted to the turns that were said instead, or to the last one where nothing was; all of it.
 
         Waits for answers under way: a server tells the tokens of an answer only at its end.
         """
         self._waste(len(turns) - 1)
+        wasted = NOTHING
         for place, task in self._wasted:
             with suppress(ModelUnavailable, ModelRefused):  # it was not wanted, so its failure is nobody's
                 bearer = min(place, len(turns) - 1)
-                turns[bearer] = bearing(turns[bearer], await task)
+                usage = (await task).whole_usage
+                turns[bearer] = bearing(turns[bearer], usage)
+                wasted += usage
         self._wasted.clear()
+        return wasted
 
     def _waste(self, place: int) -> None:
         if self._ahead is not None:

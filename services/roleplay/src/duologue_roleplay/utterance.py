@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from duologue.core.dialogue import Role, Turn
 from duologue.core.prompts import STOP, Message
+from duologue.core.usage import NOTHING, Usage
 from duologue.models import Caller, ChatModel, Sampling
 from duologue_roleplay.repair import repair
 
@@ -28,22 +29,28 @@ class Ask(NamedTuple):
 
 @dataclass(slots=True)
 class Spoken:
-    """What a model said, mended: "" when nothing of it was usable, twice. The cost is that of both tries."""
+    """What a model said, mended: "" when nothing of it was usable, twice.
+
+    `usage` is that of the try that it came of, `wasted` that of the others.
+    """
 
     text: str = ""
     repairs: tuple[str, ...] = ()
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
+    usage: Usage = NOTHING
+    wasted: Usage = NOTHING
+
+    @property
+    def whole_usage(self) -> Usage:
+        return self.usage + self.wasted
 
 
-def bearing(turn: Turn, unsaid: Spoken) -> Turn:
-    """`turn` with the cost of what was asked for and not said: a dialogue costs what its turns cost."""
+def bearing(turn: Turn, usage: Usage) -> Turn:
+    """`turn` with what was used for something else: for what was asked for and not said, or decided about it."""
     return replace(
         turn,
-        prompt_tokens=turn.prompt_tokens + unsaid.prompt_tokens,
-        completion_tokens=turn.completion_tokens + unsaid.completion_tokens,
-        seconds=turn.seconds + unsaid.seconds,
+        prompt_tokens=turn.prompt_tokens + usage.prompt_tokens,
+        completion_tokens=turn.completion_tokens + usage.completion_tokens,
+        seconds=turn.seconds + usage.seconds,
     )
 
 
@@ -59,12 +66,11 @@ async def speak(chat: ChatModel, ask: Ask) -> Spoken:
             seed=(ask.seed + attempt) % 2**31,
             caller=ask.caller,
         )
-        spoken.prompt_tokens += completion.prompt_tokens
-        spoken.completion_tokens += completion.completion_tokens
-        spoken.seconds += completion.seconds
         spoken.text, repairs = repair(completion.text, ask.speaker, is_cut=completion.is_cut)
         spoken.repairs += repairs
         if spoken.text:
+            spoken.usage = completion.usage
             break
+        spoken.wasted += completion.usage
         spoken.repairs += ("empty",)
     return spoken

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 
 from duologue.core.dialogue import Dialogue, Role
 from duologue.core.persona import Persona
 from duologue.core.prompts import consistency_question, consistency_state
 from duologue.core.scores import Scores, Utterance, score_dialogue
+from duologue.core.usage import Usage, total
 from duologue.core.workflow import Workflow
 from duologue.models import DecisionModel
 from duologue.models.answers import Answers
@@ -17,23 +18,18 @@ from duologue.models.answers import Answers
 _MAX_QUESTIONS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What the judge was used for: tokens, and its time in seconds."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
-
-
 class Scorer:
     """Scores dialogues; the judge is asked once per role, all its utterances in one request."""
 
     def __init__(self, judge: DecisionModel) -> None:
         self._judge = judge
 
-    async def score(self, dialogue: Dialogue, workflow: Workflow, persona: Persona) -> tuple[Scores, Cost]:
-        """The scores, and what the judge cost. Raises `ModelUnavailable` or `ModelRefused`."""
+    @property
+    def judge_model(self) -> str:
+        return self._judge.default_model
+
+    async def score(self, dialogue: Dialogue, workflow: Workflow, persona: Persona) -> tuple[Scores, Usage]:
+        """The scores, and what the judge was used for. Raises `ModelUnavailable` or `ModelRefused`."""
         turns = [Utterance(turn.role, turn.text, turn.again) for turn in dialogue.turns]
         scores = score_dialogue(turns, workflow, dialogue.facts)
         agent = consistency_state(workflow.agent.role, workflow.agent.persona)
@@ -47,7 +43,7 @@ class Scorer:
             character_client=_mean_yes(client_fits),
             role_leaks=scores.role_leaks + leaks,
         )
-        return scores, _cost(agent_fits, client_fits)
+        return scores, total(fits.usage for fits in (agent_fits, client_fits) if fits is not None)
 
     async def _consistency(self, state: str, utterances: list[str]) -> Answers | None:
         """Whether each utterance fits the character (Ulmer et al. 2024, section 3.3); None for silence."""
@@ -62,12 +58,3 @@ def _mean_yes(answers: Answers | None) -> float | None:
     if answers is None:
         return None
     return fmean(decision.probabilities["yes"] for decision in answers.decisions.values())
-
-
-def _cost(*asked: Answers | None) -> Cost:
-    answered = [answers for answers in asked if answers is not None]
-    return Cost(
-        prompt_tokens=sum(answers.prompt_tokens for answers in answered),
-        completion_tokens=sum(answers.completion_tokens for answers in answered),
-        seconds=sum(answers.seconds for answers in answered),
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from duologue.cli.costs import print_costs
 from duologue.cli.output import console, enum_name, literal, number, print_table, printable
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.core.campaign import METRICS
@@ -60,17 +61,6 @@ def print_evaluation(evaluation: pb.Evaluation) -> None:
         print_table(title, ("  metric", "current", "candidate", "gain", "pairs"), rows)
     verdict = "[green]released[/]" if evaluation.released else "[yellow]refused[/]"
     console.print(f"  {verdict}: {literal(evaluation.reason)}")
-
-
-def print_costs(campaign: pb.Campaign) -> None:
-    tokens = campaign.prompt_tokens + campaign.completion_tokens
-    kept = sum(round_.kept for round_ in campaign.history)
-    line = f"\n{tokens:,} tokens ({campaign.completion_tokens:,} written), {campaign.model_seconds:.0f} model seconds"
-    if kept:
-        hours = campaign.model_seconds / 3600
-        line += f"; {tokens // kept:,} tokens per kept dialogue"
-        line += f", {kept / hours:,.0f} kept per model hour" if hours else ""
-    console.print(line)
 
 
 def _outcome(round_: pb.Round) -> str:

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from duologue.cli.costs import cached_text, cost_text
 from duologue.cli.output import console, enum_name, literal, number, printable
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import dialogue_pb2
@@ -106,6 +107,10 @@ def _print_scores(record: pb.DialogueRecord) -> None:
         f"character of client {client}, of agent {agent}\n"
         f"words {scores.words}, n-grams {scores.ngrams}; {tokens:,} tokens, {seconds:.1f} s"
     )
+    if dialogue.usage:
+        console.print(cached_text(dialogue.usage))
+    if record.HasField("cost"):
+        console.print(printable(f"cost {cost_text(record.cost)}"), markup=False)
     colour = {"kept": "green", "dropped": "red"}.get(record.decision, "dim")
     console.print(f"[{colour}]{record.decision}[/]" + (f": {literal(record.reason)}" if record.reason else ""))
 

@@ -9,6 +9,7 @@ from duologue.contracts.v1 import dialogue_pb2 as pb
 from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Role, Split, ToolCall, Turn
 from duologue.core.persona import Persona
 from duologue.core.scores import Scores
+from duologue.core.usage import Account, Usage
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ def dialogue_to_proto(dialogue: Dialogue) -> pb.Dialogue:
         end_reason=_END_REASONS[dialogue.end_reason],
         provenance=_provenance_to_proto(dialogue.provenance),
         facts=dialogue.facts,
+        usage=[usage_to_proto(account, usage) for account, usage in dialogue.usage.items()],
     )
 
 
@@ -59,6 +61,7 @@ def dialogue_from_proto(message: pb.Dialogue) -> Dialogue:
         end_reason=_end_reason_from_proto(message.end_reason),
         provenance=_provenance_from_proto(message.provenance),
         facts=_dict(message.facts),
+        usage=dict(map(usage_from_proto, message.usage)),
     )
 
 
@@ -112,6 +115,30 @@ def _turn_from_proto(message: pb.Turn, index: int) -> Turn:
         completion_tokens=message.completion_tokens,
         seconds=message.seconds,
     )
+
+
+def usage_to_proto(account: Account, usage: Usage) -> pb.ModelUsage:
+    return pb.ModelUsage(
+        part=account.part,
+        model=account.model,
+        wasted=account.wasted,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        told_tokens=usage.told_tokens,
+        cached_tokens=usage.cached_tokens,
+        seconds=usage.seconds,
+    )
+
+
+def usage_from_proto(message: pb.ModelUsage) -> tuple[Account, Usage]:
+    usage = Usage(
+        message.prompt_tokens,
+        message.completion_tokens,
+        message.told_tokens,
+        message.cached_tokens,
+        message.seconds,
+    )
+    return Account(message.part, message.model, message.wasted), usage
 
 
 def _role_of_turn(message: pb.Turn, index: int) -> Role:

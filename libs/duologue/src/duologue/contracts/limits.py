@@ -99,6 +99,11 @@ _OF_MESSAGE: Mapping[type[Message], Mapping[str, Limit | None]] = {
     dialogue_pb2.Decision: {"probabilities": _SHARE},
     dialogue_pb2.Turn: {"seconds": _SECONDS},
     dialogue_pb2.Provenance: {"seed": _ANYTHING},
+    dialogue_pb2.ModelUsage: {
+        "part": Name(16, may_be_empty=True),
+        "model": Text(4096, without_nul=True),
+        "seconds": _SECONDS,
+    },
     dialogue_pb2.Dialogue: {"id": _ID, "campaign_id": _ID, "round": _FROM_ONE, "facts": Text(10_000)},
     dialogue_pb2.Scores: dict.fromkeys(
         ("subgoals_relative", "subgoals_branch", "character_client", "character_agent"), _SHARE

@@ -76,6 +76,17 @@ _SPOKEN = dialogue_pb2.Dialogue(
     end_reason=dialogue_pb2.END_REASON_TURN_LIMIT,
     provenance=dialogue_pb2.Provenance(workflow_id="parcel_redelivery", persona_id="teacher", prompts_version="1"),
     facts={"tracking_number": "PK-4471"},
+    usage=[
+        dialogue_pb2.ModelUsage(
+            part="agent",
+            model="tiny",
+            prompt_tokens=68,
+            completion_tokens=15,
+            told_tokens=68,
+            cached_tokens=32,
+            seconds=0.25,
+        )
+    ],
 )
 _ADAPTER = dialogue_pb2.AdapterRef(
     id="quickstart-r1-0b0e7a52",
@@ -134,6 +145,7 @@ DIALOGUE_SCORED = Topic(
         scores=dialogue_pb2.Scores(words=14, ngrams=48, subgoals_absolute=1, subgoals_relative=0.5, nodes=["greet"]),
         workflow=_WORKFLOW,
         persona=_PERSONA,
+        judge_usage=dialogue_pb2.ModelUsage(part="judge", model="tiny", prompt_tokens=120, seconds=0.125),
     ),
 )
 DIALOGUE_FILTERED = Topic(

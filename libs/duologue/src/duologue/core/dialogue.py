@@ -6,6 +6,8 @@ import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from duologue.core.usage import Account, Usage
+
 
 class Role(StrEnum):
     CLIENT = "client"
@@ -109,7 +111,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A finished dialogue. `id` is unique over all campaigns; see `dialogue_id`."""
+    """A finished dialogue. `id` is unique over all campaigns; see `dialogue_id`.
+
+    `usage` is all that its models were used for, also what no turn bears.
+    """
 
     id: str
     campaign_id: str
@@ -120,6 +125,7 @@ class Dialogue:
     end_reason: EndReason
     provenance: Provenance
     facts: dict[str, str] = field(default_factory=dict)
+    usage: dict[Account, Usage] = field(default_factory=dict)
 
     def said_by(self, role: Role) -> list[str]:
         """The utterances of one role, in order."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from duologue.core.prompts import Message
+from duologue.core.usage import Usage
 
 
 class Caller(NamedTuple):
@@ -71,3 +72,7 @@ class Completion:
     cached_tokens: int | None = None
     tokens: tuple[TokenChoice, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def usage(self) -> Usage:
+        return Usage.of(self.prompt_tokens, self.completion_tokens, self.cached_tokens, self.seconds)

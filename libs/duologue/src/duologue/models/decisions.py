@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 
 from duologue.core.dialogue import Decision
 from duologue.core.prompts import Question
@@ -57,7 +58,7 @@ class DecisionModel:
         model = model or self.default_model
         started = time.perf_counter()
         first = await self._ask_once(state, questions, model, caller)
-        decisions, read, written = first.decisions, first.prompt_tokens, first.completion_tokens
+        decisions, usage = first.decisions, first.usage
         unsure = {
             name: _reversed(question)
             for name, question in questions.items()
@@ -68,11 +69,11 @@ class DecisionModel:
             unsure = {name: question for name, question in unsure.items() if name in counting}
         if unsure:
             again = await self._ask_once(state, unsure, model, caller)
-            read, written = read + again.prompt_tokens, written + again.completion_tokens
+            usage += again.usage
             decisions = decisions | {name: _mean(decisions[name], other) for name, other in again.decisions.items()}
         if self._calibration is not None:
             decisions = self._calibration.applied(model, questions, decisions)
-        return Answers(decisions, read, written, time.perf_counter() - started)
+        return Answers(decisions, replace(usage, seconds=time.perf_counter() - started))
 
     async def _ask_once(self, state: str, questions: Mapping[str, Question], model: str, caller: Caller) -> Answers:
         way = self.server.endpoint.decisions

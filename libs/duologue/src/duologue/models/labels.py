@@ -52,7 +52,7 @@ async def decide(
         log.warning("questions without an answer", server=replica.url, asked=len(options), answered=len(found))
     # Of a question that was not answered nothing is known: every option is as likely.
     decisions = {name: found.get(name) or _evenly(name, each) for name, each in options.items()}
-    return Answers(decisions, completion.prompt_tokens, completion.completion_tokens)
+    return Answers(decisions, completion.usage)
 
 
 def _neither(replica: Replica) -> ModelRefused:

@@ -8,6 +8,7 @@ from typing import Any
 
 from duologue.core.dialogue import Decision
 from duologue.core.prompts import Question
+from duologue.core.usage import Usage
 from duologue.models.answers import Answers
 from duologue.models.connection import Connection, ModelUnavailable
 
@@ -21,7 +22,7 @@ async def decide(connection: Connection, model: str, state: str, questions: Mapp
         answers = reply.content["answers"]
         decisions = {name: _decision(name, question, answers[name]) for name, question in questions.items()}
         usage = reply.content.get("usage") or {}
-        return Answers(decisions, int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0))
+        return Answers(decisions, Usage.of(int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelUnavailable(f"{connection.url}: a decision answer of another shape: {error!r}") from error
 

@@ -29,5 +29,15 @@ def insert_all_once(session: Session, table: type[DeclarativeBase], rows: Sequen
         session.execute(_insert(session)(table).on_conflict_do_nothing(), rows)
 
 
+def add_up(
+    session: Session, table: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]], figures: Sequence[str]
+) -> None:
+    """Insert rows, or add their `figures` to those of the row that has the same primary key."""
+    target = table.__table__
+    statement = _insert(session)(target)
+    sums = {name: target.c[name] + statement.excluded[name] for name in figures}
+    session.execute(statement.on_conflict_do_update(index_elements=list(target.primary_key), set_=sums), rows)
+
+
 def _insert(session: Session) -> Any:
     return postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert

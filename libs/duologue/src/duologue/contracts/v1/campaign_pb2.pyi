@@ -283,6 +283,67 @@ class Round(_message.Message):
 Global___Round: _TypeAlias = Round  # noqa: Y015
 
 @_typing.final
+class Cost(_message.Message):
+    """By the price table of the settings. Not there where that is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    UNPRICED_MODELS_FIELD_NUMBER: _builtins.int
+    amount: _builtins.float
+    """Rounded to a millionth; absent where a model that was used has no price."""
+    currency: _builtins.str
+    @_builtins.property
+    def unpriced_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        amount: _builtins.float | None = ...,
+        currency: _builtins.str = ...,
+        unpriced_models: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "amount", b"amount", "currency", b"currency", "unpriced_models", b"unpriced_models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__amount: _TypeAlias = _typing.Literal["amount"]  # noqa: Y015
+    _WhichOneofArgType__amount: _TypeAlias = _typing.Literal["_amount", b"_amount"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amount) -> _WhichOneofReturnType__amount | None: ...
+
+Global___Cost: _TypeAlias = Cost  # noqa: Y015
+
+@_typing.final
+class Expense(_message.Message):
+    """What a model was used for in all dialogues of one decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    decision: _builtins.str
+    """As of a dialogue: "pending", "kept", "dropped" or "evaluation"."""
+    @_builtins.property
+    def usage(self) -> _dialogue_pb2.ModelUsage: ...
+    @_builtins.property
+    def cost(self) -> Global___Cost: ...
+    def __init__(
+        self,
+        *,
+        decision: _builtins.str = ...,
+        usage: _dialogue_pb2.ModelUsage | None = ...,
+        cost: Global___Cost | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "decision", b"decision", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Expense: _TypeAlias = Expense  # noqa: Y015
+
+@_typing.final
 class Campaign(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -300,6 +361,9 @@ class Campaign(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     REMAINING_SECONDS_FIELD_NUMBER: _builtins.int
     SPEC_YAML_FIELD_NUMBER: _builtins.int
+    EXPENSES_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    COST_PER_KEPT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     state: Global___CampaignState.ValueType
@@ -319,6 +383,16 @@ class Campaign(_message.Message):
     """Only in the answers of CreateCampaign and GetCampaign."""
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]: ...
+    @_builtins.property
+    def expenses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Expense]:
+        """All that its dialogues used, in parts."""
+
+    @_builtins.property
+    def cost(self) -> Global___Cost: ...
+    @_builtins.property
+    def cost_per_kept(self) -> Global___Cost:
+        """The whole cost over the number of kept dialogues."""
+
     def __init__(
         self,
         *,
@@ -336,10 +410,13 @@ class Campaign(_message.Message):
         finished_at: _builtins.str = ...,
         remaining_seconds: _builtins.float = ...,
         spec_yaml: _builtins.str = ...,
+        expenses: _abc.Iterable[Global___Expense] | None = ...,
+        cost: Global___Cost | None = ...,
+        cost_per_kept: Global___Cost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "cost_per_kept", b"cost_per_kept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "created_at", b"created_at", "finished_at", b"finished_at", "history", b"history", "id", b"id", "model_seconds", b"model_seconds", "name", b"name", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "remaining_seconds", b"remaining_seconds", "rounds", b"rounds", "spec_version", b"spec_version", "spec_yaml", b"spec_yaml", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "cost", b"cost", "cost_per_kept", b"cost_per_kept", "created_at", b"created_at", "expenses", b"expenses", "finished_at", b"finished_at", "history", b"history", "id", b"id", "model_seconds", b"model_seconds", "name", b"name", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "remaining_seconds", b"remaining_seconds", "rounds", b"rounds", "spec_version", b"spec_version", "spec_yaml", b"spec_yaml", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -683,6 +760,8 @@ class DialogueRecord(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    JUDGE_USAGE_FIELD_NUMBER: _builtins.int
     decision: _builtins.str
     """"pending", "kept" or "dropped"; "evaluation" where no filter decides."""
     reason: _builtins.str
@@ -690,6 +769,14 @@ class DialogueRecord(_message.Message):
     def dialogue(self) -> _dialogue_pb2.Dialogue: ...
     @_builtins.property
     def scores(self) -> _dialogue_pb2.Scores: ...
+    @_builtins.property
+    def cost(self) -> Global___Cost:
+        """Of playing and judging it."""
+
+    @_builtins.property
+    def judge_usage(self) -> _dialogue_pb2.ModelUsage:
+        """What the judge was used for; the other models' usage is in the dialogue."""
+
     def __init__(
         self,
         *,
@@ -697,10 +784,12 @@ class DialogueRecord(_message.Message):
         scores: _dialogue_pb2.Scores | None = ...,
         decision: _builtins.str = ...,
         reason: _builtins.str = ...,
+        cost: Global___Cost | None = ...,
+        judge_usage: _dialogue_pb2.ModelUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "scores", b"scores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "dialogue", b"dialogue", "judge_usage", b"judge_usage", "scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "dialogue", b"dialogue", "reason", b"reason", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "decision", b"decision", "dialogue", b"dialogue", "judge_usage", b"judge_usage", "reason", b"reason", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

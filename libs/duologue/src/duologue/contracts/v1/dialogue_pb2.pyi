@@ -333,6 +333,54 @@ class Provenance(_message.Message):
 Global___Provenance: _TypeAlias = Provenance  # noqa: Y015
 
 @_typing.final
+class ModelUsage(_message.Message):
+    """What one model was used for in one part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    WASTED_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    TOLD_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    part: _builtins.str
+    """"client", "agent", "manager" or "judge"."""
+    model: _builtins.str
+    """The name that its server knows it by."""
+    wasted: _builtins.bool
+    """Nothing usable came of it, or the guess that it was for was wrong."""
+    prompt_tokens: _builtins.int
+    completion_tokens: _builtins.int
+    told_tokens: _builtins.int
+    """Prompt tokens of which the server told how many it had in its prefix cache; 0 where it does not tell."""
+    cached_tokens: _builtins.int
+    """Those that it had."""
+    seconds: _builtins.float
+    """Time that the answers took, one after the other."""
+    def __init__(
+        self,
+        *,
+        part: _builtins.str = ...,
+        model: _builtins.str = ...,
+        wasted: _builtins.bool = ...,
+        prompt_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+        told_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "model", b"model", "part", b"part", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds", "told_tokens", b"told_tokens", "wasted", b"wasted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelUsage: _TypeAlias = ModelUsage  # noqa: Y015
+
+@_typing.final
 class Dialogue(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -365,6 +413,7 @@ class Dialogue(_message.Message):
     END_REASON_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """uuid5(campaign_id, round, split, index)."""
     campaign_id: _builtins.str
@@ -380,6 +429,10 @@ class Dialogue(_message.Message):
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The client's facts and what calls returned, by name."""
 
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUsage]:
+        """All that its models were used for, also what no turn bears. Empty in messages of versions before it was counted."""
+
     def __init__(
         self,
         *,
@@ -392,10 +445,11 @@ class Dialogue(_message.Message):
         end_reason: Global___EndReason.ValueType = ...,
         provenance: Global___Provenance | None = ...,
         facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        usage: _abc.Iterable[Global___ModelUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "end_reason", b"end_reason", "facts", b"facts", "id", b"id", "index", b"index", "provenance", b"provenance", "round", b"round", "split", b"split", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "end_reason", b"end_reason", "facts", b"facts", "id", b"id", "index", b"index", "provenance", b"provenance", "round", b"round", "split", b"split", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

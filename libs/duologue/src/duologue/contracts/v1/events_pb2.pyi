@@ -233,6 +233,7 @@ class DialogueScored(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     PERSONA_FIELD_NUMBER: _builtins.int
     JUDGE_FIELD_NUMBER: _builtins.int
+    JUDGE_USAGE_FIELD_NUMBER: _builtins.int
     dialogue_id: _builtins.str
     @_builtins.property
     def dialogue(self) -> _dialogue_pb2.Dialogue: ...
@@ -243,7 +244,11 @@ class DialogueScored(_message.Message):
     @_builtins.property
     def persona(self) -> _dialogue_pb2.Persona: ...
     @_builtins.property
-    def judge(self) -> Global___Usage: ...
+    def judge(self) -> Global___Usage:
+        """The same as judge_usage, for readers of versions before that."""
+
+    @_builtins.property
+    def judge_usage(self) -> _dialogue_pb2.ModelUsage: ...
     def __init__(
         self,
         *,
@@ -253,10 +258,11 @@ class DialogueScored(_message.Message):
         workflow: _dialogue_pb2.WorkflowRef | None = ...,
         persona: _dialogue_pb2.Persona | None = ...,
         judge: Global___Usage | None = ...,
+        judge_usage: _dialogue_pb2.ModelUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "judge", b"judge", "persona", b"persona", "scores", b"scores", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "judge", b"judge", "judge_usage", b"judge_usage", "persona", b"persona", "scores", b"scores", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "dialogue_id", b"dialogue_id", "judge", b"judge", "persona", b"persona", "scores", b"scores", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dialogue", b"dialogue", "dialogue_id", b"dialogue_id", "judge", b"judge", "judge_usage", b"judge_usage", "persona", b"persona", "scores", b"scores", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from duologue.models.completion import ChatRequest, Completion, TokenChoice
@@ -18,14 +19,24 @@ class OpenAIBackend:
     def __init__(self, connection: Connection, dialect: Dialect) -> None:
         self._connection = connection
         self.dialect = dialect
+        self._tells_cached = False
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
         reply = await self._connection.post(_PATH, _body(request, self.dialect))
         try:
-            return _completion(reply.content, self.dialect)
+            completion = _completion(reply.content, self.dialect)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise ModelUnavailable(f"{self._connection.url}: a chat answer without a message: {error!r}") from error
+        return self._with_nothing_cached(completion)
+
+    def _with_nothing_cached(self, completion: Completion) -> Completion:
+        """A server that tells how many prompt tokens it had may leave the number out when it had none, as vLLM does."""
+        if completion.cached_tokens is not None:
+            self._tells_cached = True
+        elif self._tells_cached:
+            return replace(completion, cached_tokens=0)
+        return completion
 
 
 def _body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:

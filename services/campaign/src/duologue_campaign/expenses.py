@@ -1,0 +1,66 @@
+"""What the dialogues of a campaign used, added up by what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from duologue.contracts.convert import usage_from_proto
+from duologue.contracts.v1 import dialogue_pb2, events_pb2
+from duologue.core.usage import Account, Usage
+from duologue.store.insert import add_up
+from duologue_campaign.tables import LONGEST_MODEL, DialogueRow, ExpenseRow
+
+_FIGURES = tuple(field.name for field in fields(Usage))
+
+
+def usage_of(scored: events_pb2.DialogueScored) -> list[dialogue_pb2.ModelUsage]:
+    """What playing and judging a dialogue took; none in a message of a version that did not tell."""
+    judge = [scored.judge_usage] if scored.HasField("judge_usage") else []
+    return [*scored.dialogue.usage, *judge]
+
+
+def book(session: Session, dialogue: DialogueRow, scored: events_pb2.DialogueScored) -> None:
+    """Add what a dialogue used to the books of its campaign, once."""
+    usage = usage_of(scored)
+    if usage:
+        add_up(session, ExpenseRow, [_entry(dialogue, dialogue.decision, each) for each in usage], _FIGURES)
+        dialogue.is_booked = True
+
+
+def rebook(session: Session, dialogue: DialogueRow, decision: str) -> None:
+    """Move what a booked dialogue used from its decision to another one."""
+    if not dialogue.is_booked:
+        return
+    usage = usage_of(events_pb2.DialogueScored.FromString(dialogue.payload))
+    gone = [_negated(_entry(dialogue, dialogue.decision, each)) for each in usage]
+    add_up(session, ExpenseRow, [*gone, *(_entry(dialogue, decision, each) for each in usage)], _FIGURES)
+
+
+def expenses_of(session: Session, campaign_id: str) -> Iterator[tuple[str, Account, Usage]]:
+    """Decision, account and usage; the same account comes once for each decision that has any."""
+    key = (ExpenseRow.decision, ExpenseRow.part, ExpenseRow.model, ExpenseRow.wasted)
+    for row in session.scalars(select(ExpenseRow).where(ExpenseRow.campaign_id == campaign_id).order_by(*key)):
+        usage = Usage(**{name: getattr(row, name) for name in _FIGURES})
+        if usage.prompt_tokens or usage.completion_tokens:
+            yield row.decision, Account(row.part, row.model, row.wasted), usage
+
+
+def _entry(dialogue: DialogueRow, decision: str, message: dialogue_pb2.ModelUsage) -> dict[str, Any]:
+    account, usage = usage_from_proto(message)
+    return {
+        "campaign_id": dialogue.campaign_id,
+        "decision": decision,
+        "part": account.part,
+        "model": account.model[:LONGEST_MODEL],
+        "wasted": account.wasted,
+        **asdict(usage),
+    }
+
+
+def _negated(entry: dict[str, Any]) -> dict[str, Any]:
+    return entry | {name: -entry[name] for name in _FIGURES}
