@@ -20,7 +20,7 @@ from duologue.contracts.convert import (
 )
 from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_SCORED
 from duologue.contracts.v1 import dialogue_pb2 as pb
-from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Role, Split, ToolCall, Turn
+from duologue.core.dialogue import Decision, Dialogue, EndReason, Preset, Provenance, Role, Split, ToolCall, Turn
 from duologue.core.persona import Persona
 from duologue.core.scores import Scores
 
@@ -45,9 +45,10 @@ TURNS = st.builds(
 )
 PROVENANCES = st.builds(
     Provenance,
-    **dict.fromkeys(set(Provenance.__dataclass_fields__) - {"seed", "structured"}, TEXTS),
+    **dict.fromkeys(set(Provenance.__dataclass_fields__) - {"seed", "structured", "preset"}, TEXTS),
     seed=st.integers(-(2**63), 2**63 - 1),
     structured=st.booleans(),
+    preset=st.sampled_from(Preset),
 )
 DIALOGUES = st.builds(
     Dialogue,

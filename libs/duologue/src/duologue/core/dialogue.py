@@ -18,6 +18,13 @@ class Split(StrEnum):
     EVALUATION = "evaluation"
 
 
+class Preset(StrEnum):
+    """By whose rules a dialogue is played."""
+
+    DUOLOGUE = "duologue"
+    ULMER2024 = "ulmer2024"  # as in the paper, for comparison: see core.ulmer2024
+
+
 class EndReason(StrEnum):
     """Why a dialogue stopped."""
 
@@ -101,6 +108,7 @@ class Provenance:
     manager_model: str
     adapter_id: str = ""
     adapter_fingerprint: str = ""
+    preset: Preset = Preset.DUOLOGUE
 
 
 @dataclass(frozen=True, slots=True)
