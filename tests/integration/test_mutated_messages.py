@@ -122,9 +122,11 @@ async def test_requests_for_dialogues(
     short = events_pb2.RolePlay(max_turns=1, recoveries=2, structured=True)
     free = events_pb2.RolePlay(max_turns=1, recoveries=2)
     paper = events_pb2.RolePlay(max_turns=1, recoveries=2, structured=True, preset=dialogue_pb2.PRESET_ULMER2024)
-    sound = [requested(dialogue_id=name, index=index, role_play=short) for index, name in enumerate(IDS)]
-    sound += [requested(role_play=free), requested(role_play=paper)]
-    sound += [requested(role_play=short, adapter=trained_adapter(artifacts))]
+    sound = [
+        requested(dialogue_id=name, index=index, role_play=paper if index % 2 else short)
+        for index, name in enumerate(IDS)
+    ]
+    sound += [requested(role_play=free), requested(role_play=short, adapter=trained_adapter(artifacts))]
     await barrage(bus, [consumer], sound)
     played = decode(
         events_pb2.DialogueGenerated,
