@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 from duologue.bus.kafka.rights import NAMES, rights_of
 from duologue.contracts.topics import TOPICS
 from duologue.core.campaign import CampaignSpec
+from duologue.core.presets import DEFAULTS
 from duologue_campaign.settings import Settings as CampaignSettings
 from duologue_filtering.settings import Settings as FilteringSettings
 from duologue_roleplay.settings import Settings as RoleplaySettings
@@ -65,7 +67,19 @@ def settings_page() -> str:
 
 
 def campaign_page() -> str:
-    return "\n".join([_CAMPAIGN, *_table(CampaignSpec), ""])
+    return "\n".join([_CAMPAIGN, *_table(CampaignSpec), "", *_presets(), ""])
+
+
+def _presets() -> Iterator[str]:
+    """What each preset sets where the file says nothing else."""
+    for preset, defaults in DEFAULTS.items():
+        yield f"## What `preset: {preset}` sets\n"
+        yield "Every field that the file gives holds; of `filters` the whole list.\n"
+        yield "| field | default |\n|---|---|"
+        for section, default in defaults.items():
+            fields = default if isinstance(default, dict) else {"": default}
+            for name, value in fields.items():
+                yield f"| `{section}{'.' if name else ''}{name}` | `{value}` |"
 
 
 def topics_page() -> str:
@@ -149,6 +163,8 @@ def _type(field: FieldInfo) -> str:
 
 def _type_name(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        origin, arguments = Literal, tuple(annotation)
     if origin is Literal:
         return " ".join(map(str, arguments))
     if origin is dict:

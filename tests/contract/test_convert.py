@@ -20,7 +20,7 @@ from duologue.contracts.convert import (
 )
 from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_SCORED
 from duologue.contracts.v1 import dialogue_pb2 as pb
-from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Role, Split, ToolCall, Turn
+from duologue.core.dialogue import Decision, Dialogue, EndReason, Preset, Provenance, Role, Split, ToolCall, Turn
 from duologue.core.persona import Persona
 from duologue.core.scores import Scores
 from duologue.core.usage import Account, Usage
@@ -46,9 +46,10 @@ TURNS = st.builds(
 )
 PROVENANCES = st.builds(
     Provenance,
-    **dict.fromkeys(set(Provenance.__dataclass_fields__) - {"seed", "structured"}, TEXTS),
+    **dict.fromkeys(set(Provenance.__dataclass_fields__) - {"seed", "structured", "preset"}, TEXTS),
     seed=st.integers(-(2**63), 2**63 - 1),
     structured=st.booleans(),
+    preset=st.sampled_from(Preset),
 )
 USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, st.floats(0, 1e9))
 ACCOUNTS = st.builds(Account, TEXTS, TEXTS, st.booleans())
@@ -123,10 +124,11 @@ def test_a_split_comes_back_as_it_was(split: Split) -> None:
 
 
 def test_every_value_of_the_protos_has_its_word_in_the_domain() -> None:
-    for enum, words in ((pb.Role, Role), (pb.Split, Split), (pb.EndReason, EndReason)):
+    unsaid = (EndReason.OTHER, Preset.DUOLOGUE)
+    for enum, words in ((pb.Role, Role), (pb.Split, Split), (pb.EndReason, EndReason), (pb.Preset, Preset)):
         prefix = f"{_screaming(enum.DESCRIPTOR.name)}_"
         names = {name.removeprefix(prefix).lower() for name in enum.DESCRIPTOR.values_by_name}
-        assert names == {"unspecified", *(word.value for word in words if word is not EndReason.OTHER)}
+        assert names == {"unspecified", *(word.value for word in words if word not in unsaid)}
 
 
 def _screaming(name: str) -> str:
@@ -150,6 +152,23 @@ def test_a_word_that_this_version_does_not_know_is_refused_by_name(number: int, 
         spoil(message)
         with pytest.raises(UnreadableMessageError, match=f"{said} {number}"):
             read(message)
+
+
+@BOTH
+@pytest.mark.parametrize("number", [99, -1])
+def test_a_preset_that_this_version_does_not_know_is_refused(number: int, read: Read) -> None:
+    message = pb.Dialogue()
+    message.CopyFrom(DIALOGUE_GENERATED.example.dialogue)
+    message.provenance.preset = number
+    with pytest.raises(UnreadableMessageError, match=f"unknown preset {number}"):
+        read(message)
+
+
+def test_a_dialogue_from_before_there_were_presets_was_played_by_duologue_s_own() -> None:
+    message = pb.Dialogue()
+    message.CopyFrom(DIALOGUE_GENERATED.example.dialogue)
+    message.provenance.ClearField("preset")
+    assert dialogue_from_proto(message).provenance.preset is Preset.DUOLOGUE
 
 
 @BOTH

@@ -12,9 +12,11 @@ from businesses import random_workflow
 from people import random_persona
 
 from duologue.core.campaign import CampaignSpec
+from duologue.core.dialogue import Preset
 from duologue.core.fitting import MIN_EXAMPLES
 from duologue.core.labelled import parse_labelled
 from duologue.core.persona import load_personas
+from duologue.core.presets import DEFAULTS
 from duologue.core.source import parse_yaml, validate
 from duologue.core.workflow import CallNode, SayNode, Workflow
 from duologue.core.workflow_file import load_workflow
@@ -82,6 +84,17 @@ def test_the_tiny_model_never_read_a_sentence_of_a_held_out_workflow(campaign: P
     assert held_out & made_up == set()
     shared = held_out & all_sentences(loaded(files(campaign, chosen.workflows.training)))
     assert all(len(sentence.split()) <= 4 for sentence in shared), shared
+
+
+def test_the_campaign_of_the_paper_has_the_paper_s_figures_but_for_the_size_of_its_samples() -> None:
+    chosen = spec(EXAMPLES / "campaigns/ulmer2024.yaml")
+    assert chosen.preset is Preset.ULMER2024
+    paper = CampaignSpec.model_validate(
+        chosen.model_dump(include={"campaign", "preset", "workflows", "personas", "dialogues"})
+    )
+    assert chosen.evaluation.dialogues < paper.evaluation.dialogues
+    for section in DEFAULTS[Preset.ULMER2024].keys() - {"evaluation"}:
+        assert getattr(chosen, section) == getattr(paper, section)
 
 
 def test_the_tiny_model_never_met_a_held_out_persona() -> None:

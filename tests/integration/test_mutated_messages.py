@@ -46,9 +46,9 @@ from duologue_training.trainings import Trainings
 from duologue_training.worker import TrainAdapter
 from tests.support.barrage import Consumer, barrage, work_off
 from tests.support.desk import CAMPAIGN_ID, DESK, dialogue, generated, requested, scored
-from tests.support.desk_models import deciding, obedient
+from tests.support.desk_models import deciding, is_stage, obedient
 from tests.support.eventually import eventually
-from tests.support.model_server import ModelRequest, ScriptedModelServer
+from tests.support.model_server import ModelRequest, Said, ScriptedModelServer
 from tests.support.sealed import sealed
 from tests.support.training_process import calls, install
 
@@ -82,7 +82,10 @@ async def models() -> AsyncIterator[ModelServer]:
         is_free_talk = len(request.body["questions"]) == 1  # which would go on for as many turns as are asked for
         return 0.9 if is_free_talk else understands(request, name, question)
 
-    async with ScriptedModelServer(obedient, decide) as server, ModelServer(server.endpoint(attempts=1)) as models:
+    def say(request: ModelRequest) -> Said | str:
+        return "end" if is_stage(request) else obedient(request)
+
+    async with ScriptedModelServer(say, decide) as server, ModelServer(server.endpoint(attempts=1)) as models:
         yield models
 
 
@@ -118,7 +121,11 @@ async def test_requests_for_dialogues(
     # One turn pair each: it is not the talk that is tested.
     short = events_pb2.RolePlay(max_turns=1, recoveries=2, structured=True)
     free = events_pb2.RolePlay(max_turns=1, recoveries=2)
-    sound = [requested(dialogue_id=name, index=index, role_play=short) for index, name in enumerate(IDS)]
+    paper = events_pb2.RolePlay(max_turns=1, recoveries=2, structured=True, preset=dialogue_pb2.PRESET_ULMER2024)
+    sound = [
+        requested(dialogue_id=name, index=index, role_play=paper if index % 2 else short)
+        for index, name in enumerate(IDS)
+    ]
     sound += [requested(role_play=free), requested(role_play=short, adapter=trained_adapter(artifacts))]
     await barrage(bus, [consumer], sound)
     played = decode(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from duologue.core.dialogue import Dialogue, Split
@@ -11,7 +12,7 @@ from duologue.core.workflow import Workflow
 from duologue.models import ChatModel, DecisionModel, ModelServer, Sampling
 from duologue_roleplay.self_talk import Plan, SelfTalk
 from tests.support.desk import CAMPAIGN_ID, DESK, TEACHER
-from tests.support.model_server import Decide, ModelRequest, Said, ScriptedModelServer
+from tests.support.model_server import CHAT, Decide, ModelRequest, Said, Say, ScriptedModelServer
 
 AGENT_TOKENS, CLIENT_TOKENS = (100, 10), (50, 4)
 
@@ -21,6 +22,8 @@ _REPLIES = {
     "ask the sender": "Yes, please do.",
     "bring them back": "They do not fit.",
 }
+_SAY_NOW = re.compile(r"^Say now: (.*)$", re.MULTILINE)
+_OPTION = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _EDGES = ("gives_code", "nothing", "please", "says_why")
 
 
@@ -53,6 +56,45 @@ def deciding(**script: Any) -> Decide:
         return {option: 0.8 if option == best else rest for option in options}
 
     return decide
+
+
+def is_choice(request: ModelRequest) -> bool:
+    """Whether the paper's workflow manager is asked."""
+    return request.path == CHAT and request.system.startswith("You decide which")
+
+
+def is_stage(request: ModelRequest) -> bool:
+    """Whether the paper's end detector is asked."""
+    return request.path == CHAT and request.system.startswith("You decide where")
+
+
+def as_in_the_paper(choices: Iterable[str] = (), stages: Iterable[str] = (), replies: Iterable[str] = ()) -> Say:
+    """Models that are asked as in the paper: obedient ones, a manager that finds the very words, and never an end.
+
+    What the scripts have comes first, one for each time that somebody is asked.
+    """
+    choice, stage, scripted = iter(choices), iter(stages), iter(replies)
+
+    def say(request: ModelRequest) -> Said:
+        if is_choice(request):
+            number = next(choice, None)
+            return Said(_number_of_what_was_said(request) if number is None else number)
+        if is_stage(request):
+            return Said(next(stage, "middle"))
+        if is_agent(request):
+            told = _SAY_NOW.search(request.last)
+            return Said(told[1] if told else "How can I help you?", False, *AGENT_TOKENS)
+        question = request.last.rpartition("Agent: ")[2]
+        fitting = next((reply for cue, reply in _REPLIES.items() if cue in question), "Well.")
+        return Said(next(scripted, fitting), False, *CLIENT_TOKENS)
+
+    return say
+
+
+def _number_of_what_was_said(request: ModelRequest) -> str:
+    said = request.last.partition("The client said: ")[2].partition("\n")[0]
+    options = _OPTION.findall(request.last)
+    return next((number for number, wording in options if wording == said), options[-1][0])
 
 
 def plan(intention: str = "late", workflow: Workflow = DESK, **changes: Any) -> Plan:

@@ -125,17 +125,28 @@ def test_seeds_differ_between_dialogues_and_rounds() -> None:
 def test_a_request_carries_what_the_spec_says() -> None:
     source = campaign(
         models={"client": "c", "agent": "a", "manager": "m"},
-        decoding={"temperature": 0.5, "top_p": 0.25, "max_tokens": 7},
+        decoding={"temperature": 0.5, "top_p": 0.25, "max_tokens": 7, "top_k": 9},
         role_play={"max_turns": 5, "recoveries": 1},
     )
     (request,) = requests(source, 1)
     assert (request.models.client, request.models.agent, request.models.manager) == ("c", "a", "m")
-    assert (request.decoding.temperature, request.decoding.top_p, request.decoding.max_tokens) == (0.5, 0.25, 7)
+    assert request.decoding == events_pb2.Decoding(temperature=0.5, top_p=0.25, max_tokens=7, top_k=9)
     assert (request.role_play.max_turns, request.role_play.recoveries) == (5, 1)
     workflow = source.training_workflows[0]
     assert (request.workflow.id, request.workflow.version) == (workflow.id, workflow.version)
     assert request.workflow.artifact.uri == f"workflows/{workflow.version}.json"
     assert request.persona.description
+
+
+def test_requests_of_both_splits_name_the_preset_and_carry_its_figures() -> None:
+    source = read_spec(spec_text(preset="ulmer2024"), "desk.yaml", FILES)
+    asked = (training_request(source, CAMPAIGN_ID, 1, 0, ARMS[0]), evaluation_request(source, CAMPAIGN_ID, 1, 0, ARMS))
+    for request in asked:
+        assert request.role_play.preset == dialogue_pb2.PRESET_ULMER2024
+        assert request.role_play.max_turns == 8
+        assert request.decoding == events_pb2.Decoding(temperature=0.8, top_p=0.95, max_tokens=100, top_k=50)
+    (plain,) = requests(campaign(), 1)
+    assert (plain.role_play.preset, plain.decoding.top_k) == (dialogue_pb2.PRESET_UNSPECIFIED, 0)
 
 
 @pytest.mark.parametrize("structured", [True, False])

@@ -13,15 +13,15 @@ from duologue.bus.codec import decode
 from duologue.contracts.convert import dialogue_from_proto
 from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
-from duologue.core.dialogue import EndReason, Split
-from duologue.models import ChatModel, DecisionModel, ModelServer
+from duologue.core.dialogue import EndReason, Preset, Split
+from duologue.models import ChatModel, DecisionModel, ModelServer, Sampling
 from duologue.runtime.failures import classify_errors
 from duologue.store import ArtifactStore, WorkflowStore
 from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.worker import PlayDialogue
 from tests.support.desk import CAMPAIGN_ID, DESK, requested, workflow_ref
-from tests.support.desk_models import deciding, obedient
+from tests.support.desk_models import as_in_the_paper, deciding, obedient
 from tests.support.model_server import CHAT, Answered, ScriptedModelServer
 
 
@@ -76,6 +76,21 @@ async def test_the_request_s_sampling_and_models_are_used(play: PlayDialogue, se
     assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.5, pytest.approx(0.9), 30)
 
 
+async def test_the_request_s_preset_is_played_and_told(play: PlayDialogue, server: ScriptedModelServer) -> None:
+    server.say = as_in_the_paper()
+    role_play = events_pb2.RolePlay(max_turns=8, recoveries=100, structured=True, preset=dialogue_pb2.PRESET_ULMER2024)
+    (record,) = await play.handle(requested(role_play=role_play))
+    dialogue = dialogue_from_proto(decode(events_pb2.DialogueGenerated, record).dialogue)
+    assert dialogue.provenance.preset is Preset.ULMER2024
+    assert dialogue.end_reason is EndReason.COMPLETED
+    assert {asked.path for asked in server.requests} == {CHAT}
+
+
+async def test_all_of_the_request_s_sampling_is_planned_with(play: PlayDialogue) -> None:
+    asked = requested(decoding=events_pb2.Decoding(temperature=0.5, top_p=0.75, max_tokens=30, top_k=50))
+    assert play._plan(asked).sampling == Sampling(0.5, 0.75, 30, 50)
+
+
 async def test_a_workflow_that_is_not_in_the_store_yet_is_waited_for(play: PlayDialogue) -> None:
     ref = dialogue_pb2.WorkflowRef(
         id="x", version="abcdefabcdef", artifact=dialogue_pb2.Artifact(uri="workflows/abcdefabcdef.json")
@@ -99,6 +114,10 @@ async def test_a_workflow_that_is_damaged_is_poison(play: PlayDialogue, artifact
         ({"split": dialogue_pb2.SPLIT_UNSPECIFIED}, "unknown split 0"),
         ({"role_play": events_pb2.RolePlay(recoveries=2)}, "role_play.max_turns"),
         ({"decoding": events_pb2.Decoding(temperature=0.5)}, "decoding.max_tokens"),
+        (
+            {"role_play": events_pb2.RolePlay(max_turns=1, preset=99)},  # type: ignore[arg-type]
+            "unknown preset 99",
+        ),
     ],
 )
 async def test_a_request_that_can_never_be_played_is_poison_and_no_model_is_asked(

@@ -98,6 +98,15 @@ def test_on_a_narrow_terminal_a_dialogue_shows_ids_and_decisions_whole(capsys: p
     assert sum(decided in line for line in lines) == len(record.dialogue.turns)
 
 
+def test_a_dialogue_that_was_not_played_by_duologue_s_own_rules_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    record = pb.DialogueRecord(dialogue=dialogue_to_proto(dialogue()), scores=scores_to_proto(scores()))
+    print_dialogue(record)
+    assert "preset" not in capsys.readouterr().out
+    record.dialogue.provenance.preset = dialogue_pb2.PRESET_ULMER2024
+    print_dialogue(record)
+    assert "preset ulmer2024" in " ".join(capsys.readouterr().out.split())
+
+
 def test_hints_say_how_the_command_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "my tools" / "duologue"
     script.parent.mkdir()

@@ -187,6 +187,8 @@ def test_a_turn_limit_that_no_way_through_a_workflow_keeps_to_is_refused() -> No
         ("models: {cliente: x}", "models.cliente is not a known field\n    Did you mean \"client\"?"),
         ("decoding: {temperature: 3}", "decoding.temperature: Input should be less than or equal to 2 (got 3)"),
         ("decoding: {temperature: .nan}", "decoding.temperature: "),
+        ("preset: ulmer2025", "preset: Input should be 'duologue' or 'ulmer2024' (got 'ulmer2025')"),
+        ("decoding: {top_k: -1}", "decoding.top_k: Input should be greater than or equal to 0 (got -1)"),
         ("decoding: {top_p: 0}", "decoding.top_p: Input should be greater than 0 (got 0)"),
         ("decoding: {max_tokens: 0}", "decoding.max_tokens: Input should be greater than or equal to 1 (got 0)"),
         ("role_play: {max_turns: 0}", "role_play.max_turns: Input should be greater than or equal to 1 (got 0)"),
@@ -214,6 +216,21 @@ def test_a_turn_limit_that_no_way_through_a_workflow_keeps_to_is_refused() -> No
 def test_a_wrong_field_is_named_with_its_line(line: str, said: str) -> None:
     above = SPEC.count("\n")
     (problem,) = problems_of(SPEC + "# beside\n" + line + "\n")
+    assert problem.startswith(f"first.yaml:{above + 2}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("decoding: {top_k: -1}", "decoding.top_k: Input should be greater than or equal to 0 (got -1)"),
+        ("decoding: paper", "decoding: should be a mapping of fields (got 'paper')"),
+        ("filters: top", "filters: should be a list (got 'top')"),
+        ("training:", "training: should be a mapping of fields"),
+    ],
+)
+def test_beside_a_preset_too_a_wrong_field_is_named_with_its_line(line: str, said: str) -> None:
+    above = SPEC.count("\n")
+    (problem,) = problems_of(SPEC + "preset: ulmer2024\n" + line + "\n")
     assert problem.startswith(f"first.yaml:{above + 2}: {said}")
 
 

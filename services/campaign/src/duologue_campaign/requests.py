@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from duologue.contracts.convert import persona_to_proto, split_to_proto
+from duologue.contracts.convert import persona_to_proto, preset_to_proto, split_to_proto
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.campaign import Campaign
 from duologue.core.dialogue import Split, dialogue_id
@@ -88,11 +88,13 @@ def _request(
             temperature=spec.decoding.temperature,
             top_p=spec.decoding.top_p,
             max_tokens=spec.decoding.max_tokens,
+            top_k=spec.decoding.top_k,
         ),
         role_play=events_pb2.RolePlay(
             max_turns=spec.role_play.most_turns(cast.workflow),
             recoveries=spec.role_play.recoveries,
             structured=split is Split.TRAINING or spec.evaluation.structured,
+            preset=preset_to_proto(spec.preset),
         ),
         adapter=adapter,
     )

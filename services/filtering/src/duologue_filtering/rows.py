@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from duologue.core.dialogue import Dialogue, Role, Turn
-from duologue.core.prompts import agent_prompt
+from duologue.core.presets import PROMPTS
 from duologue.core.scores import Scores, Utterance
 from duologue.core.workflow import Workflow
 
@@ -65,7 +65,7 @@ def dataset_row(dialogue: Dialogue, scores: Scores, workflow: Workflow) -> dict[
 
 
 def _messages(dialogue: Dialogue, workflow: Workflow) -> list[dict[str, str | None]]:
-    system = agent_prompt(workflow, [], "")[0]["content"]
+    system = PROMPTS[dialogue.provenance.preset].agent(workflow, [], "")[0]["content"]
     messages = [_message("system", system)]
     for index, turn in enumerate(dialogue.turns):
         messages.extend(_turn_messages(turn, f"call_{index}"))
@@ -94,7 +94,7 @@ def _examples(dialogue: Dialogue, workflow: Workflow) -> list[dict[str, Any]]:
     examples = []
     for turn in dialogue.turns:
         if turn.role is Role.AGENT:
-            prompt = agent_prompt(workflow, history, turn.instruction)
+            prompt = PROMPTS[dialogue.provenance.preset].agent(workflow, history, turn.instruction)
             examples.append({"prompt": prompt, "completion": turn.text, "node": turn.node})
         history.append(Utterance(turn.role, turn.text))
     return examples

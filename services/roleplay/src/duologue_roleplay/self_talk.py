@@ -6,25 +6,18 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Role, Split, Turn
+from duologue.core.dialogue import Decision, Dialogue, EndReason, Preset, Provenance, Role, Split, Turn
 from duologue.core.persona import Persona
-from duologue.core.prompts import (
-    PROMPTS_VERSION,
-    Question,
-    agent_prompt,
-    ask_again,
-    client_prompt,
-    manager_questions,
-    manager_state,
-    say_now,
-)
+from duologue.core.presets import PROMPTS
+from duologue.core.prompts import say_now
 from duologue.core.scores import Utterance
 from duologue.core.usage import Ledger, Part
-from duologue.core.workflow import EndNode, Intention, SayNode, Workflow, fill
+from duologue.core.workflow import EndNode, Intention, SayNode, Workflow
 from duologue.models import Caller, ChatModel, DecisionModel, Sampling
 from duologue_roleplay.graph import GraphPosition
-from duologue_roleplay.manager import Verdict, judge, relevant_choices
+from duologue_roleplay.manager import Cue, DecidingManager, Manager, Scene, Verdict
 from duologue_roleplay.speculation import Speculation, likely_edge
+from duologue_roleplay.ulmer2024 import PaperManager
 from duologue_roleplay.utterance import Ask, Spoken, bearing, speak
 
 
@@ -50,6 +43,7 @@ class Plan:
     manager_model: str
     adapter_id: str = ""
     adapter_fingerprint: str = ""
+    preset: Preset = Preset.DUOLOGUE
 
     @property
     def caller(self) -> Caller:
@@ -94,14 +88,17 @@ class SelfTalk:
         """`speculate`: ask the agent for the likeliest next turn while the manager decides, see `speculation`."""
         self._client = client
         self._agent = agent
-        self._manager = manager
+        self._managers: dict[Preset, Manager] = {
+            Preset.DUOLOGUE: DecidingManager(manager),
+            Preset.ULMER2024: PaperManager(client),
+        }
         self._speculate = speculate
 
     async def play(self, plan: Plan, told: Callable[[Turn], Awaitable[None]] | None = None) -> Dialogue:
         """Play a dialogue to its end; `told` is awaited with each turn.
 
-        Three requests for a turn pair: agent, client, and all decisions about the client's reply in one. A wrong
-        speculation is a fourth.
+        Three requests for a turn pair: agent, client, and all decisions about the client's reply in one (the paper's
+        manager makes two of them). A wrong speculation is one more.
         """
         plan = self._with_models(plan)
         position = GraphPosition(plan.workflow, plan.intention, random.Random(plan.seed))
@@ -117,26 +114,27 @@ class SelfTalk:
             index=plan.index,
             turns=tuple(talk.turns),
             end_reason=reason,
-            provenance=_provenance(plan, self._manager.calibration_of(plan.manager_model)),
+            provenance=_provenance(plan, self._managers[plan.preset].calibration_of(plan.manager_model)),
             facts=position.facts,
             usage=talk.ledger.accounts,
         )
 
     def _with_models(self, plan: Plan) -> Plan:
+        client_model = plan.client_model or self._client.default_model
         return replace(
             plan,
-            client_model=plan.client_model or self._client.default_model,
+            client_model=client_model,
             agent_model=plan.agent_model or self._agent.default_model,
-            manager_model=plan.manager_model or self._manager.default_model,
+            manager_model=plan.manager_model or self._managers[plan.preset].default_model(client_model),
         )
 
     async def _play_structured(self, talk: _Talk) -> EndReason:
         position = talk.position
         for turn in position.enter():
             await talk.add(turn)
-        instruction, node = say_now(position.reference), position.name
+        cue = Cue(say_now(position.reference), position.name)
         for _ in range(talk.plan.max_turns):
-            if not await self._agent_speaks(talk, instruction, node):
+            if not await self._agent_speaks(talk, cue):
                 return EndReason.SILENT
             present = position.node
             if isinstance(present, EndNode):
@@ -150,54 +148,45 @@ class SelfTalk:
                 talk.stray = 0
                 for turn in position.follow(verdict.edge):
                     await talk.add(turn)
-                instruction, node = say_now(position.reference), position.name
+                cue = Cue(say_now(position.reference), position.name)
                 continue
             talk.stray += 1
             if talk.stray > talk.plan.recoveries:
                 return EndReason.DERAILED
-            if verdict.aside is not None:
-                aside = fill(talk.plan.workflow.anytime[verdict.aside].text, position.facts)
-                instruction, node = say_now(f"{aside} {position.reference}"), verdict.aside
-            else:
-                instruction, node = ask_again(position.reference), position.name
+            cue = self._managers[talk.plan.preset].recover(verdict, position)
         return EndReason.TURN_LIMIT
 
     async def _play_free(self, talk: _Talk) -> EndReason:
         """Without structured prompting: the agent is told nothing, the graph is not walked, only the end is watched."""
-        question: dict[str, Question] = {"ended": {"type": "noul", "instructions": "Is the conversation over?"}}
         for _ in range(talk.plan.max_turns):
-            if not await self._agent_speaks(talk, "", ""):
+            if not await self._agent_speaks(talk, Cue("", "")):
                 return EndReason.SILENT
-            reply = await self._client_speaks(talk)
-            if not reply.text:
-                talk.bear(reply)
+            verdict = await self._client_replies(talk, None)
+            if verdict is None:
                 return EndReason.SILENT
-            decisions = await self._decide(talk, reply, "", question)
-            if decisions["ended"].answer == "yes":
+            if verdict.has_left:
                 return EndReason.CLIENT_LEFT
         return EndReason.TURN_LIMIT
 
-    async def _agent_speaks(self, talk: _Talk, instruction: str, node: str) -> bool:
-        ask = _agent_ask(talk.plan, talk.history, instruction, len(talk.turns))
+    async def _agent_speaks(self, talk: _Talk, cue: Cue) -> bool:
+        ask = _agent_ask(talk.plan, talk.history, cue.instruction, len(talk.turns))
         spoken = await talk.ahead.claim(ask, len(talk.turns)) or await speak(self._agent, ask)
         talk.book(Part.AGENT, talk.plan.agent_model, spoken)
         if not spoken.text:
             talk.bear(spoken)
             return False
-        await talk.add(replace(_turn(Role.AGENT, spoken, node, instruction), again=talk.stray > 0))
+        await talk.add(replace(_turn(Role.AGENT, spoken, cue.node, cue.instruction), again=cue.again))
         return True
 
-    async def _client_replies(self, talk: _Talk, node: SayNode) -> Verdict | None:
-        """What the client's reply means for the graph; None when the client says nothing usable."""
+    async def _client_replies(self, talk: _Talk, node: SayNode | None) -> Verdict | None:
+        """What the client's reply to a node, if there is one, means; None when the client says nothing usable."""
         reply = await self._client_speaks(talk)
         if not reply.text:
             talk.bear(reply)
             return None
-        if self._speculate and talk.agent_turns < talk.plan.max_turns:
+        if self._speculate and node is not None and talk.agent_turns < talk.plan.max_turns:
             self._speak_ahead(talk, reply, node)
-        questions = manager_questions(talk.plan.workflow, node, talk.position.facts)
-        decisions = await self._decide(talk, reply, talk.position.name, questions)
-        return judge(decisions, node, talk.plan.workflow)
+        return await self._weigh(talk, reply, node)
 
     def _speak_ahead(self, talk: _Talk, reply: Spoken, node: SayNode) -> None:
         """Ask the agent for its turn after the edge that the reply will most likely be taken for."""
@@ -209,29 +198,27 @@ class SelfTalk:
 
     async def _client_speaks(self, talk: _Talk) -> Spoken:
         plan = talk.plan
-        messages = client_prompt(plan.workflow, plan.persona, plan.intention, talk.history)
+        messages = PROMPTS[plan.preset].client(plan.workflow, plan.persona, plan.intention, talk.history)
         ask = Ask(Role.CLIENT, plan.client_model, messages, plan.sampling, _seed(plan, len(talk.turns)), plan.caller)
         spoken = await speak(self._client, ask)
         talk.book(Part.CLIENT, plan.client_model, spoken)
         return spoken
 
-    async def _decide(
-        self, talk: _Talk, reply: Spoken, node: str, questions: dict[str, Question]
-    ) -> dict[str, Decision]:
+    async def _weigh(self, talk: _Talk, reply: Spoken, node: SayNode | None) -> Verdict:
         """Ask the manager about the client's reply, and take the reply into the dialogue with the answers."""
-        state = manager_state([*talk.history, Utterance(Role.CLIENT, reply.text)])
-        plan = talk.plan
-        answers = await self._manager.ask(
-            state, questions, model=plan.manager_model, relevant=relevant_choices, caller=plan.caller
-        )
+        plan, position = talk.plan, talk.position
+        history = [*talk.history, Utterance(Role.CLIENT, reply.text)]
+        scene = Scene(history, node, plan.workflow, position.facts, plan.manager_model, plan.caller)
+        verdict, answers = await self._managers[plan.preset].weigh(scene)
         talk.ledger.book(Part.MANAGER, plan.manager_model, answers.usage)
-        turn = _turn(Role.CLIENT, reply, node, decisions=tuple(answers.decisions.values()))
+        answered = position.name if node is not None else ""
+        turn = _turn(Role.CLIENT, reply, answered, decisions=tuple(answers.decisions.values()))
         await talk.add(bearing(turn, answers.usage))
-        return answers.decisions
+        return verdict
 
 
 def _agent_ask(plan: Plan, history: Sequence[Utterance], instruction: str, place: int) -> Ask:
-    messages = agent_prompt(plan.workflow, history, instruction)
+    messages = PROMPTS[plan.preset].agent(plan.workflow, history, instruction)
     return Ask(Role.AGENT, plan.agent_model, messages, plan.sampling, _seed(plan, place), plan.caller)
 
 
@@ -266,7 +253,7 @@ def _provenance(plan: Plan, manager_calibration: str) -> Provenance:
         persona_id=plan.persona.id,
         persona_version=plan.persona.version,
         intention_id=plan.intention.id,
-        prompts_version=PROMPTS_VERSION,
+        prompts_version=PROMPTS[plan.preset].version,
         seed=plan.seed,
         structured=plan.structured,
         client_model=plan.client_model,
@@ -275,4 +262,5 @@ def _provenance(plan: Plan, manager_calibration: str) -> Provenance:
         adapter_id=plan.adapter_id,
         adapter_fingerprint=plan.adapter_fingerprint,
         manager_calibration=manager_calibration,
+        preset=plan.preset,
     )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from duologue.bus import Poison, Record
 from duologue.bus.codec import encode
-from duologue.contracts.convert import dialogue_to_proto, persona_from_proto, split_from_proto
+from duologue.contracts.convert import dialogue_to_proto, persona_from_proto, preset_from_proto, split_from_proto
 from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Dialogue, Turn
@@ -42,12 +42,12 @@ class PlayDialogue:
         return await self._self_talk.play(plan, told)
 
     def _plan(self, event: pb.DialogueRequested) -> Plan:
-        workflow = self._workflows.get(event.workflow)
+        workflow, decoding = self._workflows.get(event.workflow), event.decoding
         try:
             intention = workflow.intention(event.intention_id)
         except KeyError as error:
             raise Poison(str(error.args[0])) from error
-        if event.role_play.max_turns < 1 or event.decoding.max_tokens < 1:
+        if event.role_play.max_turns < 1 or decoding.max_tokens < 1:
             raise Poison("the request has no limits: role_play.max_turns and decoding.max_tokens must be 1 or more")
         return Plan(
             dialogue_id=event.dialogue_id,
@@ -59,7 +59,7 @@ class PlayDialogue:
             workflow=workflow,
             persona=persona_from_proto(event.persona),
             intention=intention,
-            sampling=Sampling(event.decoding.temperature, event.decoding.top_p, event.decoding.max_tokens),
+            sampling=Sampling(decoding.temperature, decoding.top_p, decoding.max_tokens, decoding.top_k),
             max_turns=event.role_play.max_turns,
             recoveries=event.role_play.recoveries,
             structured=event.role_play.structured,
@@ -68,4 +68,5 @@ class PlayDialogue:
             manager_model=event.models.manager,
             adapter_id=event.adapter.id,
             adapter_fingerprint=event.adapter.fingerprint.sha256,
+            preset=preset_from_proto(event.role_play.preset),
         )

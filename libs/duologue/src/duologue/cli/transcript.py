@@ -43,9 +43,10 @@ def print_dialogue(record: pb.DialogueRecord) -> None:
     provenance = dialogue.provenance
     console.print(f"[bold]{dialogue.id}[/] {enum_name(dialogue, 'split')}, round {dialogue.round}, #{dialogue.index}")
     adapter = provenance.adapter_id or "base model"
+    preset = f", preset {enum_name(provenance, 'preset')}" if provenance.preset else ""
     origin = (
         f"workflow {provenance.workflow_id}@{provenance.workflow_version}, intention {provenance.intention_id}, "
-        f"persona {provenance.persona_id}, agent {adapter}, seed {provenance.seed}"
+        f"persona {provenance.persona_id}, agent {adapter}, seed {provenance.seed}{preset}"
     )
     console.print(f"{printable(origin)}\n", markup=False)
     nodes = _nodes(record)

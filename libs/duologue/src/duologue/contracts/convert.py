@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from duologue.contracts.v1 import dialogue_pb2 as pb
-from duologue.core.dialogue import Decision, Dialogue, EndReason, Provenance, Role, Split, ToolCall, Turn
+from duologue.core.dialogue import Decision, Dialogue, EndReason, Preset, Provenance, Role, Split, ToolCall, Turn
 from duologue.core.persona import Persona
 from duologue.core.scores import Scores
 from duologue.core.usage import Account, Usage
@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 _ROLES = {Role.CLIENT: pb.ROLE_CLIENT, Role.AGENT: pb.ROLE_AGENT, Role.TOOL: pb.ROLE_TOOL}
 _SPLITS = {Split.TRAINING: pb.SPLIT_TRAINING, Split.EVALUATION: pb.SPLIT_EVALUATION}
+_PRESETS = {Preset.DUOLOGUE: pb.PRESET_UNSPECIFIED, Preset.ULMER2024: pb.PRESET_ULMER2024}
 _END_REASONS = {
     EndReason.COMPLETED: pb.END_REASON_COMPLETED,
     EndReason.CLIENT_LEFT: pb.END_REASON_CLIENT_LEFT,
@@ -24,6 +25,7 @@ _END_REASONS = {
 }
 _ROLE_OF = {number: role for role, number in _ROLES.items()}
 _SPLIT_OF = {number: split for split, number in _SPLITS.items()}
+_PRESET_OF = {number: preset for preset, number in _PRESETS.items()}
 _END_REASON_OF: dict[int, EndReason] = {number: reason for reason, number in _END_REASONS.items()}
 
 
@@ -47,7 +49,7 @@ def dialogue_to_proto(dialogue: Dialogue) -> pb.Dialogue:
 
 
 def dialogue_from_proto(message: pb.Dialogue) -> Dialogue:
-    """Raises `UnreadableMessageError` for a role or split that this version does not know, and for no end reason.
+    """Raises `UnreadableMessageError` for a role, split or preset that is not known here, and for no end reason.
 
     An end reason of a newer version is `OTHER`: nothing is decided by it.
     """
@@ -68,6 +70,7 @@ def dialogue_from_proto(message: pb.Dialogue) -> Dialogue:
 def check_dialogue(message: pb.Dialogue) -> None:
     """Raises what `dialogue_from_proto` would, and makes no dialogue of it, which takes many times as long."""
     split_from_proto(message.split)
+    preset_from_proto(message.provenance.preset)
     for index, turn in enumerate(message.turns):
         _role_of_turn(turn, index)
     _end_reason_from_proto(message.end_reason)
@@ -154,15 +157,17 @@ def _dict(items: Mapping[str, T]) -> dict[str, T]:
     return {key: items[key] for key in items}
 
 
-_PROVENANCE_FIELDS = tuple(Provenance.__dataclass_fields__)
+_PROVENANCE_FIELDS = tuple(name for name in Provenance.__dataclass_fields__ if name != "preset")
 
 
 def _provenance_to_proto(provenance: Provenance) -> pb.Provenance:
-    return pb.Provenance(**{name: getattr(provenance, name) for name in _PROVENANCE_FIELDS})
+    fields: dict[str, Any] = {name: getattr(provenance, name) for name in _PROVENANCE_FIELDS}
+    return pb.Provenance(**fields, preset=_PRESETS[provenance.preset])
 
 
 def _provenance_from_proto(message: pb.Provenance) -> Provenance:
-    return Provenance(**{name: getattr(message, name) for name in _PROVENANCE_FIELDS})
+    fields: dict[str, Any] = {name: getattr(message, name) for name in _PROVENANCE_FIELDS}
+    return Provenance(**fields, preset=preset_from_proto(message.preset))
 
 
 def scores_to_proto(scores: Scores) -> pb.Scores:
@@ -205,6 +210,14 @@ def split_to_proto(split: Split) -> pb.Split.ValueType:
 
 def split_from_proto(number: int) -> Split:
     return _known(_SPLIT_OF, number, "split")
+
+
+def preset_to_proto(preset: Preset) -> pb.Preset.ValueType:
+    return _PRESETS[preset]
+
+
+def preset_from_proto(number: int) -> Preset:
+    return _known(_PRESET_OF, number, "preset")
 
 
 def _end_reason_from_proto(number: int) -> EndReason:

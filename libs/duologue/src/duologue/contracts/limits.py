@@ -115,6 +115,7 @@ _OF_MESSAGE: Mapping[type[Message], Mapping[str, Limit | None]] = {
         "temperature": Number(0, 2),
         "top_p": Number(1e-6, 1),
         "max_tokens": Number(1, 131_072),
+        "top_k": Number(0, 1_000_000),
     },
     events_pb2.Usage: {"seconds": _SECONDS},
     events_pb2.RolePlay: {"max_turns": Number(1, 1000), "recoveries": Number(0, 1000)},

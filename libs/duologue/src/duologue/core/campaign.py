@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from duologue.core.dialogue import Preset
 from duologue.core.persona import Persona, load_personas
+from duologue.core.presets import with_defaults
 from duologue.core.problems import InvalidInput, Problem
 from duologue.core.source import Source, parse_yaml, validate
 from duologue.core.workflow import Identifier, Text, Workflow
@@ -57,6 +59,9 @@ class Decoding(_Part):
 
     temperature: float = Field(0.8, ge=0, le=2, description="0 is greedy.")
     top_p: float = Field(0.95, gt=0, le=1, description="Share of the probability that is sampled from (nucleus).")
+    top_k: int = Field(
+        0, ge=0, le=1_000_000, description="Likeliest tokens that are sampled from; 0: all, or as the server is set up."
+    )
     max_tokens: int = Field(100, ge=1, le=2048, description="New tokens per utterance.")
 
 
@@ -70,7 +75,7 @@ class RolePlay(_Part):
         description="Agent turns at most; empty: the paper's 8, or two more than the workflow's longest path.",
     )
     recoveries: int = Field(
-        2, ge=0, le=20, description="Replies in a row that fit no edge before the dialogue is derailed."
+        2, ge=0, le=100, description="Replies in a row that fit no edge before the dialogue is derailed."
     )
 
     def most_turns(self, workflow: Workflow) -> int:
@@ -162,6 +167,9 @@ class CampaignSpec(_Part):
 
     campaign: Identifier = Field(description="Its name, and the name of the agent that it trains.")
     description: str = Field("", description="What it is for; for people.")
+    preset: Preset = Field(
+        Preset.DUOLOGUE, description="By whose rules dialogues are played, and whose figures hold where none are given."
+    )
     workflows: Split
     personas: Split
     rounds: int = Field(1, ge=1, le=1000, description="Each with dialogues, a dataset, an adapter and an evaluation.")
@@ -176,6 +184,11 @@ class CampaignSpec(_Part):
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     budget: Budget = Budget()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        return with_defaults(given) if isinstance(given, dict) else given
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,13 @@ class Split(StrEnum):
     EVALUATION = "evaluation"
 
 
+class Preset(StrEnum):
+    """By whose rules a dialogue is played."""
+
+    DUOLOGUE = "duologue"
+    ULMER2024 = "ulmer2024"  # as in the paper, for comparison: see core.ulmer2024
+
+
 class EndReason(StrEnum):
     """Why a dialogue stopped."""
 
@@ -107,6 +114,7 @@ class Provenance:
     adapter_id: str = ""
     adapter_fingerprint: str = ""
     manager_calibration: str = ""
+    preset: Preset = Preset.DUOLOGUE
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,17 +100,22 @@ def manager_state(history: Sequence[Utterance]) -> str:
     return "\n".join(f"{names[turn.role]}: {turn.text}" for turn in history[-2:] if turn.role in names)
 
 
-def manager_questions(workflow: Workflow, node: SayNode, facts: dict[str, str]) -> dict[str, Question]:
+def reply_wordings(node: SayNode, facts: Mapping[str, str]) -> dict[str, str]:
+    """For each edge of a node the wording by which a manager knows it."""
+    return {
+        edge_id: fill(reply.examples[0], facts) if reply.examples else "any answer to the question"
+        for edge_id, reply in node.replies.items()
+    }
+
+
+def manager_questions(workflow: Workflow, node: SayNode, facts: Mapping[str, str]) -> dict[str, Question]:
     """All questions about the client's last reply, for one request of typed decisions.
 
     `reply` is a choice among the node's edges (left out where there is one), `applies` whether any does, `aside` which
     anytime node, or none (left out where there is none to ask for), `ended` whether the conversation is over.
     """
     questions: dict[str, Question] = {}
-    replies = {
-        edge_id: fill(reply.examples[0], facts) if reply.examples else "any answer to the question"
-        for edge_id, reply in node.replies.items()
-    }
+    replies = reply_wordings(node, facts)
     if len(replies) > 1:
         questions["reply"] = {"type": "choice", "instructions": "Which reply is the client's?", "criteria": replies}
     listed = " / ".join(replies.values())

@@ -89,6 +89,26 @@ END_REASON_SILENT: EndReason.ValueType  # 5
 """A role produced no usable utterance, even when asked again."""
 Global___EndReason: _TypeAlias = EndReason  # noqa: Y015
 
+class _Preset:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PresetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Preset.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRESET_UNSPECIFIED: _Preset.ValueType  # 0
+    """Duologue's own."""
+    PRESET_ULMER2024: _Preset.ValueType  # 1
+    """As in Ulmer et al. 2024, for comparison: docs/method.md."""
+
+class Preset(_Preset, metaclass=_PresetEnumTypeWrapper):
+    """By whose rules a dialogue is played."""
+
+PRESET_UNSPECIFIED: Preset.ValueType  # 0
+"""Duologue's own."""
+PRESET_ULMER2024: Preset.ValueType  # 1
+"""As in Ulmer et al. 2024, for comparison: docs/method.md."""
+Global___Preset: _TypeAlias = Preset  # noqa: Y015
+
 @_typing.final
 class Decision(_message.Message):
     """One typed question to a model, and what it answered."""
@@ -289,6 +309,7 @@ class Provenance(_message.Message):
     ADAPTER_ID_FIELD_NUMBER: _builtins.int
     ADAPTER_FINGERPRINT_FIELD_NUMBER: _builtins.int
     MANAGER_CALIBRATION_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     workflow_version: _builtins.str
     persona_id: _builtins.str
@@ -306,6 +327,7 @@ class Provenance(_message.Message):
     adapter_fingerprint: _builtins.str
     manager_calibration: _builtins.str
     """At which temperatures the manager's probabilities are, as "choice 1.8, noul 2.4"; empty where they are its own."""
+    preset: Global___Preset.ValueType
     def __init__(
         self,
         *,
@@ -323,10 +345,11 @@ class Provenance(_message.Message):
         adapter_id: _builtins.str = ...,
         adapter_fingerprint: _builtins.str = ...,
         manager_calibration: _builtins.str = ...,
+        preset: Global___Preset.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_fingerprint", b"adapter_fingerprint", "adapter_id", b"adapter_id", "agent_model", b"agent_model", "client_model", b"client_model", "intention_id", b"intention_id", "manager_calibration", b"manager_calibration", "manager_model", b"manager_model", "persona_id", b"persona_id", "persona_version", b"persona_version", "prompts_version", b"prompts_version", "seed", b"seed", "structured", b"structured", "workflow_id", b"workflow_id", "workflow_version", b"workflow_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_fingerprint", b"adapter_fingerprint", "adapter_id", b"adapter_id", "agent_model", b"agent_model", "client_model", b"client_model", "intention_id", b"intention_id", "manager_calibration", b"manager_calibration", "manager_model", b"manager_model", "persona_id", b"persona_id", "persona_version", b"persona_version", "preset", b"preset", "prompts_version", b"prompts_version", "seed", b"seed", "structured", b"structured", "workflow_id", b"workflow_id", "workflow_version", b"workflow_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
