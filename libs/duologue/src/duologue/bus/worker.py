@@ -212,11 +212,11 @@ class Worker:
         task.add_done_callback(done)
 
     async def _work(self, subscription: Subscription, delivery: Delivery, before: asyncio.Task[None] | None) -> None:
+        if before is not None:  # also for one that is cancelled: others may wait for it, and so for those before it
+            await asyncio.wait({before})
         with ExitStack() as observed:
             try:
                 with self._in_hand.held(delivery.record):
-                    if before is not None:
-                        await asyncio.wait({before})
                     if not await self._circuit.admit():
                         return
                     observed.enter_context(self._in_flight.track_inprogress())
