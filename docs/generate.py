@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from duologue.bus.kafka.rights import NAMES, rights_of
-from duologue.contracts.topics import TOPICS
+from duologue.contracts.topics import TOPICS, Topic
 from duologue.core.campaign import CampaignSpec
 from duologue.core.presets import DEFAULTS
 from duologue_campaign.settings import Settings as CampaignSettings
@@ -89,17 +89,23 @@ def topics_page() -> str:
     ]
     for topic in TOPICS:
         compacted = " Compacted." if topic.compacted else ""
-        partitions = f"On Kafka {topic.partitions} partitions unless told otherwise."
+        count = f"{topic.partitions} partition{'s' * (topic.partitions > 1)}"
+        partitions = f"On Kafka {count} unless told otherwise."
         lines += [
             f"## {topic.name}\n",
             f"{topic.description}{compacted} {partitions}\n",
             f"`{topic.message.DESCRIPTOR.full_name}`, key `{topic.key}`, from {', '.join(topic.producers)} to "
-            f"{', '.join(topic.consumers)}.\n",
+            f"{_readers(topic)}.\n",
             "```json",
             MessageToJson(topic.example, preserving_proto_field_name=True, sort_keys=True),  # maps have no order
             "```\n",
         ]
     return "\n".join([*lines, *_rights(), ""])
+
+
+def _readers(topic: Topic) -> str:
+    everyone = [f"every replica of {service}" for service in topic.followers]
+    return ", ".join([*topic.consumers, *everyone])
 
 
 def _rights() -> Iterator[str]:

@@ -4,6 +4,7 @@ Its broker goes and comes back, its retention overtakes a group, a topic gets mo
 """
 
 import asyncio
+import contextlib
 import signal
 import uuid
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.errors import KafkaConnectionError
+from kafka.errors import KafkaConnectionError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import MemberState
 from prometheus_client import REGISTRY
 
@@ -19,8 +20,9 @@ from duologue.bus import Record
 from duologue.bus.kafka.bus import KafkaBus
 from duologue.bus.kafka.client import KafkaClients
 from duologue.bus.kafka.options import KafkaOptions
+from duologue.core.problems import WrongSetting
 from tests.support.brokers.cluster import KafkaCluster, free_ports
-from tests.support.bus_contract import record, take, values, work_off, written
+from tests.support.bus_contract import PATIENCE_SECONDS, publish_round, record, take, values, work_off, written
 from tests.support.eventually import eventually
 from tests.support.proxy import Line
 
@@ -67,6 +69,99 @@ async def test_while_the_broker_is_away_nothing_is_lost_and_then_all_goes_on(clu
         return await bus.lag("readers", topic) == 0
 
     await eventually(nothing_is_left, "the group has nothing left")
+    await bus.close()
+
+
+async def test_who_follows_a_topic_hears_what_came_while_and_after_the_broker_was_away(
+    cluster: KafkaCluster, topic: str
+) -> None:
+    bus = await KafkaBus.open([cluster.bootstrap], OPTIONS)
+    await bus.publish([record(topic, "before")])
+    heard: list[str] = []
+
+    async def follow() -> None:
+        async for batch in bus.follow(topic):
+            heard.extend(values(batch))
+
+    async def has_heard(value: str) -> bool:
+        if following.done():
+            following.result()
+        return value in heard
+
+    following = asyncio.create_task(follow())
+    await eventually(lambda: has_heard("before"), "it follows")
+    cluster.signal(cluster.brokers[0], signal.SIGKILL)
+    publishing = asyncio.create_task(bus.publish([record(topic, "during")]))
+    cluster.run(cluster.brokers[0])
+    await asyncio.to_thread(cluster.wait)
+    await publishing
+    await eventually(lambda: has_heard("during"), "it hears what came during the outage")
+    await bus.publish([record(topic, "after")])
+    await eventually(lambda: has_heard("after"), "it goes on")
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await bus.close()
+
+
+async def test_who_follows_a_topic_goes_on_behind_what_retention_took_and_on_partitions_that_were_added(
+    cluster: KafkaCluster, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await KafkaBus.open([cluster.bootstrap], OPTIONS)
+    monkeypatch.setitem(bus._clients._common, "metadata_max_age_ms", 500)  # how soon new partitions are seen
+    admin = KafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+
+    async def delete_up_to(value: str) -> None:
+        (place,) = [found.offset async for found in bus.read(topic) if values([found]) == [value]]
+        await asyncio.to_thread(admin.delete_records, {TopicPartition(topic, 0): place})
+
+    await bus.publish([record(topic, value) for value in ("gone", "first")])
+    await delete_up_to("first")
+    async with asyncio.timeout(PATIENCE_SECONDS), contextlib.aclosing(bus.follow(topic)) as batches:
+        assert values(await anext(batches)) == ["first"]
+        await bus.publish([record(topic, value) for value in ("gone too", "second")])
+        await delete_up_to("second")
+        heard = values(await anext(batches))
+        assert heard[-1] == "second"
+        await asyncio.to_thread(admin.create_partitions, {topic: 4})
+        expected = await publish_round(bus, topic, "more")
+        while not set(expected) <= set(heard):
+            heard += values(await anext(batches))
+    admin.close()
+    await bus.close()
+
+
+@pytest.mark.parametrize(
+    "error", [KafkaConnectionError("socket disconnected"), OffsetOutOfRangeError({}), LogTruncationError({})], ids=repr
+)
+async def test_who_follows_a_topic_polls_again_after_an_error(
+    cluster: KafkaCluster, topic: str, monkeypatch: pytest.MonkeyPatch, error: KafkaError
+) -> None:
+    bus = await KafkaBus.open([cluster.bootstrap], OPTIONS)
+    await bus.publish([record(topic, "before")])
+    consumer = bus._clients.reader()
+    poll, failures = consumer.poll, [error]
+
+    def fail_once(**named: int) -> object:
+        if failures:
+            raise failures.pop()
+        return poll(**named)
+
+    monkeypatch.setattr(consumer, "poll", fail_once)
+    monkeypatch.setattr(bus._clients, "reader", lambda: consumer)
+    async with asyncio.timeout(PATIENCE_SECONDS), contextlib.aclosing(bus.follow(topic)) as batches:
+        assert values(await anext(batches)) == ["before"]
+        failures.append(error)
+        await bus.publish([record(topic, "after")])
+        while "after" not in values(await anext(batches)):
+            assert failures == []
+    assert failures == []
+    await bus.close()
+
+
+async def test_a_topic_that_is_not_there_can_not_be_followed_and_is_named(cluster: KafkaCluster) -> None:
+    bus = await KafkaBus.open([cluster.bootstrap], OPTIONS)
+    with pytest.raises(WrongSetting, match=r"topics are missing: test\.nowhere\.v1; `duologue topics apply`"):
+        await anext(bus.follow("test.nowhere.v1"))
     await bus.close()
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from duologue.bus import Record, open_bus
 from duologue.bus.kafka.client import KafkaClients
 from duologue.bus.kafka.options import KafkaOptions
 from duologue.bus.kafka.rights import NAMES, rights_of
-from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_SCORED
+from duologue.contracts.topics import CAMPAIGN_CANCELLED, DIALOGUE_GENERATED, DIALOGUE_SCORED
 from duologue.core.problems import WrongSetting
 from tests.support.brokers.secured import ELSEWHERE, EXPIRED, MUTUAL, PLAIN, SCRAM, TLS, TOKEN, SecuredBroker
 from tests.support.certificates import Authority, Certificate
@@ -295,6 +296,7 @@ async def test_every_right_that_a_service_lacks_is_named(
     world.broker.allow("bob", ResourceType.TRANSACTIONAL_ID, "duologue-", WRITE)
     lacks = await world.refusal(SCRAM, bob, "scoring")
     assert set(lacks.splitlines()) == {
+        f"right missing: Read on topic {CAMPAIGN_CANCELLED.name}",
         f"right missing: Read on topic {DIALOGUE_GENERATED.name}",
         f"right missing: Read on topic {DIALOGUE_GENERATED.retry('scoring')}",
         f"right missing: Write on topic {DIALOGUE_SCORED.name}",
@@ -322,6 +324,19 @@ async def test_every_right_that_a_service_lacks_is_named(
     await bus.close()
 
 
+async def test_who_may_not_read_a_topic_that_he_follows_hears_which_right_is_missing(
+    world: World, topics: None
+) -> None:
+    world.broker.add_user("deaf", PASSWORD)
+    world.broker.allow("deaf", ResourceType.TRANSACTIONAL_ID, NAMES, WRITE)
+    world.broker.allow("deaf", TOPIC, CAMPAIGN_CANCELLED.name, ACLOperation.DESCRIBE)
+    bus = await open_bus(world.broker.url(SCRAM), world.scram("deaf"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(WrongSetting, match=f"right missing: .*{re.escape(CAMPAIGN_CANCELLED.name)}"):
+            await anext(bus.follow(CAMPAIGN_CANCELLED.name))
+    await bus.close()
+
+
 async def test_the_rights_that_a_service_is_said_to_need_are_enough(world: World, topics: None) -> None:
     broker, rights = world.broker, rights_of("scoring")
     broker.add_user("scorer", PASSWORD)
@@ -340,6 +355,11 @@ async def test_the_rights_that_a_service_is_said_to_need_are_enough(world: World
         names = (DIALOGUE_SCORED.name, DIALOGUE_GENERATED.retry("scoring"), DIALOGUE_GENERATED.dead_letters("scoring"))
         await subscription.finish(delivery, [Record(name, "rights", b"caused") for name in names])
         assert await bus.lag(GROUP, DIALOGUE_GENERATED.name) <= 1  # the end of a transaction counts
+        async with aclosing(bus.follow(CAMPAIGN_CANCELLED.name)) as followed:
+            assert await anext(followed) == []
+            await others.publish([Record(CAMPAIGN_CANCELLED.name, "rights", b"cancelled")])
+            (heard,) = await anext(followed)
+            assert heard.record.value == b"cancelled"
         await bus.close()
         await others.close()
 

@@ -40,8 +40,15 @@ async def working(
     bus: Bus, handle: Handle, *, concurrency: int = 8, retry: RetryPolicy = QUICK, share: float = 1.0
 ) -> AsyncIterator[asyncio.Event]:
     """A worker, for the time of the block; its stop signal."""
-    stopping = asyncio.Event()
     worker = Worker(bus, TOPIC, GROUP, handle, concurrency=concurrency, retry=retry, dead_letter_share=share)
+    async with at_work(worker) as stopping:
+        yield stopping
+
+
+@contextlib.asynccontextmanager
+async def at_work(worker: Worker) -> AsyncIterator[asyncio.Event]:
+    """The worker works for the time of the block; its stop signal."""
+    stopping = asyncio.Event()
     task = asyncio.create_task(worker.run(stopping, PATIENCE_SECONDS))
     yield stopping
     stopping.set()

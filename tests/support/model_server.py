@@ -104,7 +104,7 @@ class ScriptedModelServer:
     """Answers chat with `say` and decisions with `decide`; use as an async context manager.
 
     `faults` come first, one per request. `models`: names that it knows, any when empty. `busiest` is the most requests
-    that it ever had at once.
+    that it ever had at once, `given_up` has those whose client hung up before the answer.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class ScriptedModelServer:
         self.decide = decide
         self.faults: list[Fault] = []
         self.requests: list[ModelRequest] = []
+        self.given_up: list[ModelRequest] = []
         self.busiest = 0
         self.url = ""
         self._models = models
@@ -135,7 +136,7 @@ class ScriptedModelServer:
         app.router.add_get("/health", _health)
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_route("*", "/{rest:.*}", _not_found)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -208,6 +209,9 @@ class ScriptedModelServer:
             if "model" not in body or (self._models and body["model"] not in self._models):
                 return web.Response(status=500, text="Internal Server Error")
             return _json(answer(request))
+        except asyncio.CancelledError:
+            self.given_up.append(request)
+            raise
         finally:
             self._busy -= 1
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
+from duologue.contracts.topics import CAMPAIGN_CANCELLED
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import events_pb2
 from duologue.runtime.errors import NotPossible
+from duologue_campaign.tables import OUTBOX
 from tests.support.campaign_world import World, without_times
 from tests.support.control_plane import ControlPlane
 from tests.support.desk import played
@@ -112,6 +115,35 @@ async def test_a_paused_campaign_can_be_cancelled_and_cancelling_twice_is_fine(p
     first = await cancel(plane, campaign_id)
     plane.clock.now += 100
     assert (await cancel(plane, campaign_id)).finished_at == first.finished_at
+
+
+async def test_a_cancellation_is_told_once_to_those_who_ask_models_and_after_all_that_was_asked_for(
+    plane: ControlPlane,
+) -> None:
+    other = await plane.create("other")
+    await pause(plane, other)
+    await resume(plane, other)
+    campaign_id = await plane.create()
+    for _ in range(2):
+        await cancel(plane, campaign_id)
+    (told,) = await plane.asked(events_pb2.CampaignCancelled)
+    assert told.campaign_id == campaign_id
+    assert told.cancelled_at == (await plane.campaign(campaign_id)).finished_at
+    rows = await plane.database.run(lambda session: session.execute(select(OUTBOX).order_by(OUTBOX.c.id)).all())
+    assert rows[-1].topic == CAMPAIGN_CANCELLED.name
+
+
+async def test_a_cancelled_campaign_does_not_miss_the_dialogues_that_never_come_back(plane: ControlPlane) -> None:
+    campaign_id = await plane.create()
+    await cancel(plane, campaign_id)
+    before = await plane.campaign(campaign_id)
+    asked = len(await plane.asked(events_pb2.DialogueRequested))
+    driver = plane.driver(reissue_seconds=600, reissues=1)
+    for _ in range(4):
+        plane.clock.now += 700
+        await driver.look()
+    assert await plane.campaign(campaign_id) == before
+    assert len(await plane.asked(events_pb2.DialogueRequested)) == asked
 
 
 async def test_what_is_over_stays_over(plane: ControlPlane) -> None:

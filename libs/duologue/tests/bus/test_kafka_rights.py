@@ -14,11 +14,13 @@ from duologue.bus.kafka.rights import as_missing_right, rights_of
 from duologue.core.problems import WrongSetting
 
 
-def test_a_service_reads_what_it_consumes_and_writes_what_it_causes_or_puts_aside() -> None:
+def test_a_service_reads_what_it_consumes_or_follows_and_writes_what_it_causes_or_puts_aside() -> None:
     rights = rights_of("roleplay")
     requested, released = "duologue.dialogue.requested.v1", "duologue.adapter.released.v1"
+    followed = "duologue.campaign.cancelled.v1"
     assert set(rights.groups) == {f"{requested}.roleplay", f"{released}.roleplay"}
-    assert set(rights.reads) == {requested, f"{requested}.roleplay.retry", released, f"{released}.roleplay.retry"}
+    retries = {f"{requested}.roleplay.retry", f"{released}.roleplay.retry"}
+    assert set(rights.reads) == {requested, released, followed, *retries}
     assert set(rights.writes) == {
         "duologue.dialogue.generated.v1",
         f"{requested}.roleplay.retry",

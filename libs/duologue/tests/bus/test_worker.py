@@ -215,7 +215,7 @@ class OverBus:
     def __init__(self, real: EmbeddedBus, fault: Callable[[Subscription], Subscription]) -> None:
         self._real = real
         self._fault = fault
-        self.publish, self.read, self.topics = real.publish, real.read, real.topics
+        self.publish, self.read, self.follow, self.topics = real.publish, real.read, real.follow, real.topics
         self.lag, self.close = real.lag, real.close
 
     async def subscribe(self, group: str, topics: Sequence[str]) -> Subscription:

@@ -239,7 +239,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
             if row.state not in allowed:
                 raise NotPossible(f"campaign {row.name} ({row.id[:8]}) is {row.state}")
             if state == CANCELLED and row.state != CANCELLED:
-                self._machine.finish(row, CANCELLED, "cancelled")
+                self._machine.cancel(session, row)
             elif state == RUNNING and row.state == PAUSED:
                 self._machine.resume(session, row)
             elif state == PAUSED and row.state == RUNNING:

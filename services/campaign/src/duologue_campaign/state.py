@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from duologue.bus.codec import encode
-from duologue.contracts.topics import TRAINING_REQUESTED
+from duologue.contracts.topics import CAMPAIGN_CANCELLED, TRAINING_REQUESTED
 from duologue.contracts.v1 import events_pb2
 from duologue.core.campaign import Campaign
 from duologue.core.dialogue import Split
@@ -24,6 +25,7 @@ from duologue_campaign.gate import evaluate
 from duologue_campaign.means import round_diversity
 from duologue_campaign.orders import training_data, training_order, why_no_training
 from duologue_campaign.phases import (
+    CANCELLED,
     COMPLETED,
     DONE,
     EVALUATING,
@@ -109,6 +111,13 @@ class StateMachine:
             f"round {current.number} stands still: {_WAITS_FOR[current.phase]}. "
             f"See why with `duologue dlq list`, then go on with `duologue campaign resume {row.id[:8]}`",
         )
+
+    def cancel(self, session: Session, row: CampaignRow) -> None:
+        """End it for good, and have nothing more asked of models for it. What it has out does not come back."""
+        self.finish(row, CANCELLED, "cancelled")
+        now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
+        event = events_pb2.CampaignCancelled(campaign_id=row.id, cancelled_at=now)
+        self._outbox.add(session, [encode(CAMPAIGN_CANCELLED, event, "campaign")])
 
     def finish(self, row: CampaignRow, state: str, reason: str) -> None:
         row.state, row.reason, row.finished_at = state, reason, self._clock()

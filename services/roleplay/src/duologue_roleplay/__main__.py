@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 
 from duologue.contracts.topics import ADAPTER_RELEASED, DIALOGUE_REQUESTED
 from duologue.contracts.v1 import events_pb2, roleplay_pb2, roleplay_pb2_grpc
@@ -33,7 +34,13 @@ async def main() -> None:
             RoleplayRpc(play, settings.models, adapters),
             roleplay_pb2.DESCRIPTOR.services_by_name["RoleplayService"],
         )
-        runtime.consume(DIALOGUE_REQUESTED, events_pb2.DialogueRequested, play.handle, concurrency=settings.concurrency)
+        runtime.consume(
+            DIALOGUE_REQUESTED,
+            events_pb2.DialogueRequested,
+            play.handle,
+            concurrency=settings.concurrency,
+            campaign_of=attrgetter("campaign_id"),
+        )
         runtime.consume(ADAPTER_RELEASED, events_pb2.AdapterReleased, adapters.released, concurrency=1)
         await runtime.until_stopped()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 
 from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import events_pb2, scoring_pb2, scoring_pb2_grpc
@@ -32,6 +33,7 @@ async def main() -> None:
             events_pb2.DialogueGenerated,
             ScoreDialogue(scorer, workflows).handle,
             concurrency=settings.concurrency,
+            campaign_of=attrgetter("dialogue.campaign_id"),
         )
         await runtime.until_stopped()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -105,6 +105,14 @@ class Bus(Protocol):
 
     def read(self, topic: str) -> AsyncIterator[Delivery]:
         """All records that the topic has now, oldest first by partition; no group is involved."""
+        ...
+
+    def follow(self, topic: str) -> AsyncGenerator[Sequence[Delivery], None]:
+        """All records of the topic, for everyone who follows it; no group is involved.
+
+        First all that the topic has now, together, which may be none; then without an end those that come, for as long
+        as brokers are away nothing. Those of a key keep their order. After trouble records may be given again.
+        """
         ...
 
     async def topics(self) -> Sequence[str]:

@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from duologue.bus.circuit import CircuitBreaker
+from duologue.bus.in_hand import InHand, RecordCancelled
 from duologue.bus.limit import DeadLetterLimit
 from duologue.bus.record import (
     MOST_HEADER_BYTES,
@@ -93,6 +95,7 @@ class Worker:
     other. While none goes well, as when a model server is down, they wait: one at a time
     is tried, and none of their attempts counts. When more than `dead_letter_share` of the last records are dead letters
     the worker leaves its group and waits to be stopped: better a topic that stands still than one that is thrown away.
+    A record that `is_cancelled` is not handled: it is done, and causes nothing.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Worker:
         concurrency: int,
         retry: RetryPolicy,
         dead_letter_share: float = 1.0,
+        is_cancelled: Callable[[Record], bool] | None = None,
     ) -> None:
         self._bus = bus
         self._topic = topic
@@ -116,6 +120,7 @@ class Worker:
         self._retry = retry
         self._circuit = CircuitBreaker(retry)
         self._limit = DeadLetterLimit(dead_letter_share)
+        self._in_hand = InHand(is_cancelled or (lambda _: False))
         self._tails: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: set[asyncio.Task[None] | None] = set()
@@ -152,6 +157,10 @@ class Worker:
             intake.result()
         if self._limit.exceeded.is_set() and not stopping.is_set():
             await self._stand_still(stopping)
+
+    def drop_cancelled(self) -> None:
+        """End the work on records that are cancelled by now."""
+        self._in_hand.drop_cancelled()
 
     async def _stand_still(self, stopping: asyncio.Event) -> None:
         """Until people have looked, and start the service again."""
@@ -203,13 +212,18 @@ class Worker:
         task.add_done_callback(done)
 
     async def _work(self, subscription: Subscription, delivery: Delivery, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
+        if before is not None:  # also for one that is cancelled: others may wait for it, and so for those before it
             await asyncio.wait({before})
-        if not await self._circuit.admit():
-            return
-        started = time.perf_counter()
-        with self._in_flight.track_inprogress():
-            outcome, outputs = await self._attempt(delivery)
+        with ExitStack() as observed:
+            try:
+                with self._in_hand.held(delivery.record):
+                    if not await self._circuit.admit():
+                        return
+                    observed.enter_context(self._in_flight.track_inprogress())
+                    observed.enter_context(self._seconds.time())
+                    outcome, outputs = await self._attempt(delivery)
+            except RecordCancelled:
+                outcome, outputs = "cancelled", ()
             self._writing.add(asyncio.current_task())
             self._update_room()
             try:
@@ -217,7 +231,6 @@ class Worker:
             except LeaseLost as error:
                 log.warning("lease lost", place=delivery.place, reason=str(error))
                 outcome = "lease_lost"
-        self._seconds.observe(time.perf_counter() - started)
         _HANDLED.labels(self._topic.name, self._group, outcome).inc()
         self._limit.count(is_dead=outcome == "dead")
 

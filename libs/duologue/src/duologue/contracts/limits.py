@@ -160,6 +160,7 @@ _OF_MESSAGE: Mapping[type[Message], Mapping[str, Limit | None]] = {
         "seconds": _SECONDS,
     },
     events_pb2.AdapterReleased: {"agent": _SHORT_NAME, "campaign_id": Name(36, may_be_empty=True)},
+    events_pb2.CampaignCancelled: {"campaign_id": _ID},
 }
 _BY_FIELD = {message.DESCRIPTOR.full_name: limits for message, limits in _OF_MESSAGE.items()}
 # Pairs of fields that name the same thing.

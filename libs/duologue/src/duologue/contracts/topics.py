@@ -15,7 +15,9 @@ PREFIX = "duologue."
 class Topic:
     """One topic. `key` is the field of the message whose value keys its records.
 
-    `partitions`: how many a cluster gives it unless told otherwise; no more members of a group can work at a time.
+    Each of the `consumers` is a service whose replicas share the records out as a group; of the `followers`, every
+    replica hears every record, in no group. `partitions`: how many a cluster gives it unless told otherwise; no more
+    members of a group can work at a time.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Topic:
     example: Message
     partitions: int = 24
     compacted: bool = False
+    followers: tuple[str, ...] = ()
 
     def key_of(self, message: Message) -> str:
         return str(getattr(message, self.key))
@@ -231,6 +234,17 @@ ADAPTER_RELEASED = Topic(
     ),
     compacted=True,
 )
+CAMPAIGN_CANCELLED = Topic(
+    PREFIX + "campaign.cancelled.v1",
+    "A campaign was cancelled: nothing is to be asked of a model for it any more. It never goes on.",
+    events_pb2.CampaignCancelled,
+    key="campaign_id",
+    partitions=1,
+    producers=("campaign",),
+    consumers=(),
+    followers=("roleplay", "scoring"),
+    example=events_pb2.CampaignCancelled(campaign_id=_CAMPAIGN, cancelled_at="2026-01-01T00:00:00Z"),
+)
 
 TOPICS: tuple[Topic, ...] = (
     DIALOGUE_REQUESTED,
@@ -241,4 +255,5 @@ TOPICS: tuple[Topic, ...] = (
     TRAINING_REQUESTED,
     TRAINING_COMPLETED,
     ADAPTER_RELEASED,
+    CAMPAIGN_CANCELLED,
 )

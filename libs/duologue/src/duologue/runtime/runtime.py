@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from duologue.bus.codec import decode
 from duologue.contracts.topics import Topic
 from duologue.core.problems import WrongSetting
 from duologue.runtime.address import refuse_address
+from duologue.runtime.cancellations import Cancellations
 from duologue.runtime.failures import classify_errors
 from duologue.runtime.logs import configure_logs
 from duologue.runtime.server import Server
@@ -99,13 +100,14 @@ class Runtime:
         handle: Callable[[M], Awaitable[Sequence[Record]]],
         *,
         concurrency: int = 32,
+        campaign_of: Callable[[M], str] | None = None,
     ) -> None:
         """Work off a topic as a member of the service's group; see `bus.Worker` for the promises.
 
         `handle` is given the message of a record and returns what it causes: records that are published with the end
         of this one, both or neither. What it raises decides what becomes of the record; see `failures`.
+        `campaign_of` a message: once that is cancelled, `handle` is broken off, and not called for what still waits.
         """
-
         bus = self.settings.bus
         worker = Worker(
             self.bus,
@@ -115,8 +117,13 @@ class Runtime:
             concurrency=concurrency,
             retry=bus.retry,
             dead_letter_share=bus.dead_letter_share,
+            is_cancelled=self._cancellations.among(message, campaign_of) if campaign_of else None,
         )
-        self._work.append(partial(worker.run, self.stopping, self.settings.drain_seconds))
+        run = partial(worker.run, self.stopping, self.settings.drain_seconds)
+        if campaign_of:
+            self._cancellations.tell(worker.drop_cancelled)
+            run = partial(self._once_cancellations_are_known, run)
+        self._work.append(run)
 
     def run_in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` until the service stops, which it does as well when `work` fails or ends."""
@@ -142,6 +149,22 @@ class Runtime:
         if failures:
             raise SystemExit(1)
         log.info("stopped")
+
+    @cached_property
+    def _cancellations(self) -> Cancellations:
+        """Followed from the first consumer on that heeds them."""
+        cancellations = Cancellations(self.bus)
+        self.run_in_background(cancellations.follow)
+        return cancellations
+
+    async def _once_cancellations_are_known(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Else what was cancelled before this process started would be begun with."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._cancellations.known, self.stopping)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if not self.stopping.is_set():
+            await work()
 
     async def _until_stopping(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.create_task(work())

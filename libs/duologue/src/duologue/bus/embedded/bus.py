@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from duologue.bus.embedded.log import SqliteLog, append, read_from
 from duologue.bus.record import Delivery, Record
 
 _READ_AHEAD = 256
+# How soon those who follow a topic hear of what other processes wrote.
+_FOLLOW_SECONDS = 0.1
 
 
 class EmbeddedBus:
@@ -65,6 +68,15 @@ class EmbeddedBus:
                     break
                 offset = batch[-1].offset + 1
 
+    async def follow(self, topic: str) -> AsyncGenerator[Sequence[Delivery], None]:
+        positions: defaultdict[int, int] = defaultdict(int)
+        yield await self._log.read(lambda connection: _read_on(connection, topic, positions))
+        while True:
+            if came := await self._log.read(lambda connection: _read_on(connection, topic, positions)):
+                yield came
+            else:
+                await asyncio.sleep(_FOLLOW_SECONDS)
+
     async def topics(self) -> Sequence[str]:
         rows = await self._log.read(lambda connection: connection.execute("SELECT name FROM topic").fetchall())
         return sorted(name for (name,) in rows)
@@ -88,3 +100,13 @@ class EmbeddedBus:
 def _partitions(connection: sqlite3.Connection, topic: str) -> int:
     row = connection.execute("SELECT partitions FROM topic WHERE name = ?", (topic,)).fetchone()
     return int(row[0]) if row else 0
+
+
+def _read_on(connection: sqlite3.Connection, topic: str, positions: defaultdict[int, int]) -> list[Delivery]:
+    """What the partitions have from their positions on, which are moved behind it."""
+    found: list[Delivery] = []
+    for partition in range(_partitions(connection, topic)):
+        while batch := read_from(connection, topic, partition, positions[partition], _READ_AHEAD):
+            positions[partition] = batch[-1].offset + 1
+            found += batch
+    return found

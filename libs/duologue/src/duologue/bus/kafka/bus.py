@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from duologue.bus.kafka.client import KafkaClients
+from duologue.bus.kafka.follower import Follower
 from duologue.bus.kafka.group import KafkaSubscription
 from duologue.bus.kafka.offsets import ends_of, lag_of
 from duologue.bus.kafka.options import KafkaOptions
@@ -66,9 +68,7 @@ class KafkaBus:
 
     async def subscribe(self, group: str, topics: Sequence[str]) -> KafkaSubscription:
         consumer = await asyncio.to_thread(self._clients.member, group)
-        if missing := await _patiently(lambda: _missing(consumer, topics)):
-            await asyncio.to_thread(consumer.close, autocommit=False)
-            raise WrongSetting(f"topics are missing: {', '.join(missing)}; `duologue topics apply` makes them")
+        await _require_topics(consumer, topics)
         subscription = KafkaSubscription(consumer, group, topics, self._transactions, self._handover_seconds)
         self._subscriptions.append(subscription)
         subscription.join()
@@ -88,6 +88,16 @@ class KafkaBus:
                             yield delivery_of(one)
         finally:
             await asyncio.to_thread(consumer.close, autocommit=False)
+
+    async def follow(self, topic: str) -> AsyncGenerator[Sequence[Delivery], None]:
+        """What stands behind a transaction that is still open comes when that is over, as for `read`."""
+        consumer = await asyncio.to_thread(self._clients.reader)
+        await _require_topics(consumer, [topic])
+        async with Follower(consumer, topic) as follower:
+            ends = await self._ask(lambda admin: ends_of(admin, topic))
+            async with aclosing(follower.batches(ends)) as batches:
+                async for batch in batches:
+                    yield batch
 
     async def topics(self) -> Sequence[str]:
         return sorted(await self._ask(lambda admin: admin.list_topics()))
@@ -121,6 +131,13 @@ async def _patiently(ask: Callable[[], T]) -> T:
             if not error.retriable or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _require_topics(consumer: KafkaConsumer, topics: Sequence[str]) -> None:
+    """Raises `WrongSetting` for topics that the cluster does not have, and closes the consumer then."""
+    if missing := await _patiently(lambda: _missing(consumer, topics)):
+        await asyncio.to_thread(consumer.close, autocommit=False)
+        raise WrongSetting(f"topics are missing: {', '.join(missing)}; `duologue topics apply` makes them")
 
 
 def _missing(consumer: KafkaConsumer, topics: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ _PAUSE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Rights:
-    """Names of topics, and of the groups that read them."""
+    """Names of topics, and of the groups that read some of them."""
 
     groups: tuple[str, ...]
     reads: tuple[str, ...]
@@ -36,13 +36,14 @@ class Rights:
 
 
 def rights_of(service: str) -> Rights:
-    """By the table of topics. A service writes to the retries and dead letters of what it reads, too."""
+    """By the table of topics. A service writes to the retries and dead letters of what it consumes, too."""
     consumed = [topic for topic in TOPICS if service in topic.consumers]
     produced = [topic.name for topic in TOPICS if service in topic.producers]
+    followed = [topic.name for topic in TOPICS if service in topic.followers]
     retries = [topic.retry(service) for topic in consumed]
     return Rights(
         groups=tuple(topic.consumer_group(service) for topic in consumed),
-        reads=(*(topic.name for topic in consumed), *retries),
+        reads=(*(topic.name for topic in consumed), *retries, *followed),
         writes=(*produced, *retries, *(topic.dead_letters(service) for topic in consumed)),
     )
 

@@ -504,3 +504,26 @@ class AdapterReleased(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdapterReleased: _TypeAlias = AdapterReleased  # noqa: Y015
+
+@_typing.final
+class CampaignCancelled(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    CANCELLED_AT_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    cancelled_at: _builtins.str
+    """RFC 3339."""
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        cancelled_at: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "cancelled_at", b"cancelled_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CampaignCancelled: _TypeAlias = CampaignCancelled  # noqa: Y015
