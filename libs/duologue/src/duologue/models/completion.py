@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,6 +56,12 @@ class TokenChoice:
 
     text: str
     logprobs: Mapping[str, float]
+
+    @classmethod
+    def of(cls, text: str, told: Iterable[tuple[str, float | None]]) -> TokenChoice:
+        """Of what a server tells, the last for each text; without what is no number, which comes as null or NaN."""
+        known = {each: min(float(chance), 0.0) for each, chance in told if chance is not None}
+        return cls(text, {each: chance for each, chance in known.items() if not math.isnan(chance)})
 
 
 @dataclass(frozen=True, slots=True)

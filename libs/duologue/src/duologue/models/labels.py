@@ -89,7 +89,7 @@ def _weighed(completion: Completion, options: Mapping[str, Sequence[str]]) -> di
         if not open_questions:
             break
         name, each = open_questions[0]
-        if token.text.strip() in ascii_uppercase[: len(each)] and token.text.strip():
+        if token.logprobs and token.text.strip() in set(ascii_uppercase[: len(each)]):
             decisions[name] = _distribution(name, each, token)
             del open_questions[0]
     return decisions
@@ -111,6 +111,8 @@ def _distribution(name: str, options: Sequence[str], token: TokenChoice) -> Deci
         least = min(math.exp(logprob) for logprob in token.logprobs.values())
         chances |= dict.fromkeys(unlisted, min(left / len(unlisted), least))
     total = sum(chances.values())
+    if total == 0.0:  # the server gave every letter as impossible
+        return _evenly(name, options)
     probabilities = {option: chance / total for option, chance in zip(options, chances.values(), strict=True)}
     return Decision.likeliest(name, probabilities)
 
