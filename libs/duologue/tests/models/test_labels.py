@@ -197,7 +197,7 @@ async def test_where_only_a_pattern_is_had_its_letters_are_certain() -> None:
 
 async def test_free_text_is_not_taken_for_a_decision_unless_one_asks_for_it() -> None:
     async with AnsweringServer({CHAT: chat("B. And then A.")}) as server:
-        with pytest.raises(ModelRefused, match="or set its `decisions` to text"):
+        with pytest.raises(ModelRefused, match=r"has neither .* set its `decisions` to auto .* or to text"):
             await ask(server, {"reply": REPLY, "over": OVER})
         answers = await ask(server, {"reply": REPLY, "over": OVER}, decisions="text")
         sent = server.asked(CHAT)[-1].body

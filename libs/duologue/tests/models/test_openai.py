@@ -147,6 +147,14 @@ async def test_only_an_answer_that_ran_into_its_limit_is_cut(reason: str | None,
         assert (await complete(server)).is_cut == is_cut
 
 
+@pytest.mark.parametrize("text", ["Hello. ", "Hello. Client:"])
+async def test_what_it_stopped_at_is_not_part_of_the_answer(text: str) -> None:
+    """OpenAI's leave it out, TGI and transformers serve don't."""
+    answers = {CHAT: Reply({"choices": [SAID | {"message": {"content": text}}]})}
+    async with AnsweringServer(answers) as server:
+        assert (await complete(server)).text == "Hello. "
+
+
 async def test_what_is_not_asked_for_is_not_sent() -> None:
     answers = {MODELS: listing(LISTED["vLLM"]), CHAT: Reply({"choices": [SAID]})}
     async with AnsweringServer(answers) as server:

@@ -78,3 +78,10 @@ class Completion:
     cached_tokens: int | None = None
     tokens: tuple[TokenChoice, ...] = ()
     seconds: float = 0.0
+
+
+def written(text: str, stops: Sequence[str]) -> str:
+    """The text as it goes on from here: without what it stopped at, which TGI and `transformers serve` leave in it,
+    and without half a surrogate pair, which a model may write."""
+    text = next((text.removesuffix(stop) for stop in stops if stop and text.endswith(stop)), text)
+    return text.encode("utf-8", "replace").decode()

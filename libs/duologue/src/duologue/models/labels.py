@@ -57,8 +57,9 @@ async def decide(
 
 def _neither(replica: Replica) -> ModelRefused:
     return ModelRefused(
-        f"{replica.url} has neither /v1/systemone nor log-probabilities nor regular expressions: use another server "
-        "for decisions, or set its `decisions` to text, which takes every letter that the model writes for certain",
+        f"{replica.url} has neither log-probabilities nor regular expressions, by which letters are decided: use "
+        "another server for decisions, or set its `decisions` to auto if it has /v1/systemone, or to text, which takes "
+        "every letter that the model writes for certain",
         0,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from duologue.models.completion import ChatRequest, Completion, TokenChoice
+from duologue.models.completion import ChatRequest, Completion, TokenChoice, written
 from duologue.models.connection import Connection, ModelUnavailable
 from duologue.models.dialects import Dialect
 from duologue.models.turns import Turns
@@ -28,7 +28,7 @@ class OpenAIBackend:
             request.messages, lambda messages: self._connection.post(_PATH, body | {"messages": messages})
         )
         try:
-            return _completion(reply.content, self.dialect)
+            return _completion(reply.content, self.dialect, request.stop)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise ModelUnavailable(f"{self._connection.url}: a chat answer without a message: {error!r}") from error
 
@@ -54,12 +54,11 @@ def _body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
     return body
 
 
-def _completion(answer: Mapping[str, Any], dialect: Dialect) -> Completion:
+def _completion(answer: Mapping[str, Any], dialect: Dialect, stops: Sequence[str]) -> Completion:
     choice = answer["choices"][0]
     usage = answer.get("usage") or {}
-    text = str(choice["message"]["content"] or "")
     return Completion(
-        text=text.encode("utf-8", "replace").decode(),  # a model may write half a surrogate pair
+        text=written(str(choice["message"]["content"] or ""), stops),
         is_cut=choice.get("finish_reason") == "length",
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),

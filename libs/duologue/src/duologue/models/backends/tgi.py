@@ -7,12 +7,12 @@ used, and the parameters have one more field.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 from text_generation import errors
 from text_generation.types import BestOfSequence, Details, Grammar, GrammarType, Parameters, Request, Response
 
-from duologue.models.completion import ChatRequest, Completion, TokenChoice
+from duologue.models.completion import ChatRequest, Completion, TokenChoice, written
 from duologue.models.connection import Connection, ModelRefused, ModelUnavailable, Reply
 from duologue.models.endpoint import Endpoint
 from duologue.models.template import OwnTemplate, ServersTemplate
@@ -77,16 +77,13 @@ class TgiBackend:
         return parameters
 
 
-def _completion(reply: Reply, stops: Any) -> Completion:
+def _completion(reply: Reply, stops: Sequence[str]) -> Completion:
     response = Response.model_validate(reply.content)
     details = response.details
     if details is None:
         raise ValueError("no details, which were asked for")
-    text = response.generated_text
-    if details.finish_reason == "stop_sequence":  # what it stopped at is in the text
-        text = next((text.removesuffix(stop) for stop in stops if text.endswith(stop)), text)
     return Completion(
-        text=text.encode("utf-8", "replace").decode(),
+        text=written(response.generated_text, stops),
         is_cut=details.finish_reason == "length",
         prompt_tokens=int(reply.headers.get("x-prompt-tokens", 0)),
         completion_tokens=details.generated_tokens,
