@@ -12,6 +12,7 @@ from duologue.cli.local.layout import ml_python
 
 ROOT = Path(__file__).parents[2]
 STAR = ROOT.parent / "shared/data/star"
+TGI = ROOT.parent / "shared/data/tgi/responses.jsonl"
 
 
 def missing(reason: str) -> NoReturn:
@@ -33,3 +34,10 @@ def require_star() -> Path:
     if not STAR.is_dir():
         missing("the STAR data set does not lie beside the repository, in ../shared/data/star")
     return STAR
+
+
+def require_tgi() -> Path:
+    """What a real TGI answered, a record a line, which is no part of the product."""
+    if not TGI.is_file():
+        missing("the answers of a real TGI do not lie beside the repository, in ../shared/data/tgi")
+    return TGI

@@ -76,13 +76,30 @@ def _prompt(system: str, history: Sequence[Utterance], speaker: Role, instructio
         role = "assistant" if turn.role is speaker else "user"
         messages.append({"role": role, "content": turn.text})
     # Chat templates want a user message last; the instruction rides on it, where no prefix is spoilt. Some want one
-    # first too, and refuse an agent that opens: those models can't play here yet.
+    # first too, and refuse an agent that opens: theirs is `in_turns`.
     if messages[-1]["role"] != "user":
         messages.append({"role": "user", "content": ""})
     if instruction:
         last = messages[-1]["content"]
         messages[-1] = {"role": "user", "content": f"{last}\n[{instruction}]" if last else f"[{instruction}]"}
     return messages
+
+
+def in_turns(messages: Sequence[Message]) -> list[Message]:
+    """The same prompt for a chat template that takes only user and assistant in turns, and a user first.
+
+    What the system says becomes the user's, and neighbours of the same role become one message. Gemma's and Mistral's
+    templates are such.
+    """
+    turns: list[Message] = []
+    for message in messages:
+        role = "user" if message["role"] == "system" else message["role"]
+        if turns and turns[-1]["role"] == role:
+            parts = (turns[-1]["content"], message["content"])
+            turns[-1] = {"role": role, "content": "\n\n".join(part for part in parts if part)}
+        else:
+            turns.append({"role": role, "content": message["content"]})
+    return turns
 
 
 def say_now(text: str) -> str:

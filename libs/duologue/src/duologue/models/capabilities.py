@@ -52,12 +52,26 @@ class _Info(BaseModel):
     max_concurrent_requests: int
 
 
+class _Meta(BaseModel):
+    """llama.cpp's: the context that it was started with."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    n_ctx: int | None = None
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     id: str
     owned_by: str = ""
     max_model_len: int | None = None
+    meta: _Meta | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        """Of prompt and answer together; 0 where it is not told, as by Ollama, OpenAI and `transformers serve`."""
+        return self.max_model_len or (self.meta and self.meta.n_ctx) or 0
 
 
 class _Models(BaseModel):
@@ -85,13 +99,14 @@ async def probe(connection: Connection, api: Literal["auto", "tgi", "openai"], m
         if api == "tgi":
             raise ModelUnavailable(f"{connection.url}/info does not answer as TGI's does")
     listed = await _models(connection)
-    dialect = dialect_of(listed[0].owned_by) if listed else OTHER
-    lengths = {entry.id: entry.max_model_len or 0 for entry in listed}
+    dialect = dialect_of(listed[0].owned_by, listed[0].id) if listed else OTHER
+    lengths = {entry.id: entry.max_tokens for entry in listed}
+    only = next(iter(lengths.values())) if len(lengths) == 1 else 0  # llama.cpp serves it by whatever name
     return Capabilities(
         dialect.name,
         "openai",
         models=tuple(lengths),
-        max_tokens=lengths.get(model, 0),
+        max_tokens=lengths.get(model, only),
         has_patterns=bool(dialect.pattern),
         top_logprobs=dialect.top_logprobs,
         loads_adapters=dialect.loads_adapters,

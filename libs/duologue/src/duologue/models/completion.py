@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,6 +58,12 @@ class TokenChoice:
     text: str
     logprobs: Mapping[str, float]
 
+    @classmethod
+    def of(cls, text: str, told: Iterable[tuple[str, float | None]]) -> TokenChoice:
+        """Of what a server tells, the last for each text; without what is no number, which comes as null or NaN."""
+        known = {each: min(float(chance), 0.0) for each, chance in told if chance is not None}
+        return cls(text, {each: chance for each, chance in known.items() if not math.isnan(chance)})
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -76,3 +83,10 @@ class Completion:
     @property
     def usage(self) -> Usage:
         return Usage.of(self.prompt_tokens, self.completion_tokens, self.cached_tokens, self.seconds)
+
+
+def written(text: str, stops: Sequence[str]) -> str:
+    """The text as it goes on from here: without what it stopped at, which TGI and `transformers serve` leave in it,
+    and without half a surrogate pair, which a model may write."""
+    text = next((text.removesuffix(stop) for stop in stops if stop and text.endswith(stop)), text)
+    return text.encode("utf-8", "replace").decode()

@@ -31,14 +31,16 @@ class Dialect:
 
     `owners`: what it calls the owner of its models in /v1/models, by which it is known. `pattern`: the fields that lead
     to where it takes a regular expression for the answer, () where it takes none. `top_logprobs`: the most that it
-    tells for each token, 0 where it tells none. `has_top_k`: takes `top_k`. `cached`: the fields that lead to the
-    prompt tokens that it did not have to read again. `loads_adapters`: POST /v1/load_lora_adapter.
+    tells for each token, 0 where it tells none. `limit`: its name for the most tokens of an answer. `has_top_k`: takes
+    `top_k`. `cached`: the fields that lead to the prompt tokens that it did not have to read again. `loads_adapters`:
+    POST /v1/load_lora_adapter.
     """
 
     name: str
     owners: tuple[str, ...] = ()
     pattern: tuple[str, ...] = ()
     top_logprobs: int = 0
+    limit: str = "max_tokens"
     has_top_k: bool = False
     cached: tuple[str, ...] = ("usage", "prompt_tokens_details", "cached_tokens")
     loads_adapters: bool = False
@@ -78,7 +80,10 @@ LLAMA_CPP = Dialect(
 )
 LLAMA_CPP_PYTHON = Dialect("llama-cpp-python", owners=("me",), top_logprobs=20, has_top_k=True)
 OLLAMA = Dialect("Ollama", owners=("library",), top_logprobs=20)
-OPENAI = Dialect("OpenAI", owners=("openai", "system", "openai-internal"), top_logprobs=20)
+# Its newer models refuse `max_tokens`; the others here know no other name, or have both.
+OPENAI = Dialect(
+    "OpenAI", owners=("openai", "system", "openai-internal"), top_logprobs=20, limit="max_completion_tokens"
+)
 # Any other, `transformers serve` among them: only what all take. Log-probabilities are a standard field that some
 # refuse or leave out; that shows when they are asked for.
 OTHER = Dialect("OpenAI-compatible", top_logprobs=5)
@@ -86,6 +91,11 @@ OTHER = Dialect("OpenAI-compatible", top_logprobs=5)
 DIALECTS = (VLLM, SGLANG, LLAMA_CPP, LLAMA_CPP_PYTHON, OLLAMA, OPENAI)
 
 
-def dialect_of(owner: str) -> Dialect:
-    """The kind of server that names this owner of its models."""
+def dialect_of(owner: str, model: str) -> Dialect:
+    """The kind of server that names this owner of this model.
+
+    `transformers serve` names the author, who stands in the model's name too; one of them is called openai.
+    """
+    if model.startswith(f"{owner}/"):
+        return OTHER
     return next((dialect for dialect in DIALECTS if owner in dialect.owners), OTHER)

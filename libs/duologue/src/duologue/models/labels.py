@@ -57,8 +57,9 @@ async def decide(
 
 def _neither(replica: Replica) -> ModelRefused:
     return ModelRefused(
-        f"{replica.url} has neither /v1/systemone nor log-probabilities nor regular expressions: use another server "
-        "for decisions, or set its `decisions` to text, which takes every letter that the model writes for certain",
+        f"{replica.url} has neither log-probabilities nor regular expressions, by which letters are decided: use "
+        "another server for decisions, or set its `decisions` to auto if it has /v1/systemone, or to text, which takes "
+        "every letter that the model writes for certain",
         0,
     )
 
@@ -89,7 +90,7 @@ def _weighed(completion: Completion, options: Mapping[str, Sequence[str]]) -> di
         if not open_questions:
             break
         name, each = open_questions[0]
-        if token.text.strip() in ascii_uppercase[: len(each)] and token.text.strip():
+        if token.logprobs and token.text.strip() in set(ascii_uppercase[: len(each)]):
             decisions[name] = _distribution(name, each, token)
             del open_questions[0]
     return decisions
@@ -111,6 +112,8 @@ def _distribution(name: str, options: Sequence[str], token: TokenChoice) -> Deci
         least = min(math.exp(logprob) for logprob in token.logprobs.values())
         chances |= dict.fromkeys(unlisted, min(left / len(unlisted), least))
     total = sum(chances.values())
+    if total == 0.0:  # the server gave every letter as impossible
+        return _evenly(name, options)
     probabilities = {option: chance / total for option, chance in zip(options, chances.values(), strict=True)}
     return Decision.likeliest(name, probabilities)
 

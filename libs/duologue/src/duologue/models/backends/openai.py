@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from duologue.models.completion import ChatRequest, Completion, TokenChoice
+from duologue.models.completion import ChatRequest, Completion, TokenChoice, written
 from duologue.models.connection import Connection, ModelUnavailable
 from duologue.models.dialects import Dialect
+from duologue.models.turns import Turns
 
 _PATH = "/v1/chat/completions"
 
@@ -18,14 +19,18 @@ class OpenAIBackend:
 
     def __init__(self, connection: Connection, dialect: Dialect) -> None:
         self._connection = connection
+        self._turns = Turns(connection.url)
         self.dialect = dialect
         self._tells_cached = False
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
-        reply = await self._connection.post(_PATH, _body(request, self.dialect))
+        body = _body(request, self.dialect)
+        reply = await self._turns.send(
+            request.messages, lambda messages: self._connection.post(_PATH, body | {"messages": messages})
+        )
         try:
-            completion = _completion(reply.content, self.dialect)
+            completion = _completion(reply.content, self.dialect, request.stop)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise ModelUnavailable(f"{self._connection.url}: a chat answer without a message: {error!r}") from error
         return self._with_nothing_cached(completion)
@@ -43,10 +48,9 @@ def _body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": request.messages,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
+        dialect.limit: sampling.max_tokens,
     }
     if sampling.top_k and dialect.has_top_k:
         body["top_k"] = sampling.top_k
@@ -61,12 +65,11 @@ def _body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
     return body
 
 
-def _completion(answer: Mapping[str, Any], dialect: Dialect) -> Completion:
+def _completion(answer: Mapping[str, Any], dialect: Dialect, stops: Sequence[str]) -> Completion:
     choice = answer["choices"][0]
     usage = answer.get("usage") or {}
-    text = str(choice["message"]["content"] or "")
     return Completion(
-        text=text.encode("utf-8", "replace").decode(),  # a model may write half a surrogate pair
+        text=written(str(choice["message"]["content"] or ""), stops),
         is_cut=choice.get("finish_reason") == "length",
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
@@ -76,8 +79,9 @@ def _completion(answer: Mapping[str, Any], dialect: Dialect) -> Completion:
 
 
 def _token(token: Mapping[str, Any]) -> TokenChoice:
-    chances = {str(other["token"]): float(other["logprob"]) for other in token.get("top_logprobs") or ()}
-    return TokenChoice(token["token"], {token["token"]: float(token["logprob"])} | chances)
+    """The likeliest may lack the token that was drawn."""
+    told = (*(token.get("top_logprobs") or ()), token)
+    return TokenChoice.of(str(token["token"]), ((str(each["token"]), each["logprob"]) for each in told))
 
 
 def _nested(fields: Sequence[str], value: str) -> dict[str, Any]:

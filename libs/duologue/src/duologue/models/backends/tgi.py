@@ -7,18 +7,17 @@ used, and the parameters have one more field.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 from text_generation import errors
 from text_generation.types import BestOfSequence, Details, Grammar, GrammarType, Parameters, Request, Response
 
-from duologue.models.completion import ChatRequest, Completion, TokenChoice
+from duologue.models.completion import ChatRequest, Completion, TokenChoice, written
 from duologue.models.connection import Connection, ModelRefused, ModelUnavailable, Reply
 from duologue.models.endpoint import Endpoint
 from duologue.models.template import OwnTemplate, ServersTemplate
 
 MOST_TOP_TOKENS = 5  # the router refuses more
-_LASTING = (errors.ValidationError, errors.BadRequestError, errors.NotFoundError)
 # The name by which TGI knows its base model in its chat API; any other is an adapter there.
 _BASE = "tgi"
 
@@ -27,6 +26,12 @@ class AdapterParameters(Parameters):  # type: ignore[misc]
     """What /generate takes, and the adapter, which the client package leaves out."""
 
     adapter_id: str | None = None
+
+
+class AdapterRequest(Request):  # type: ignore[misc]
+    """Written out by the types of its fields: with the package's own, the adapter would be left out again."""
+
+    parameters: AdapterParameters
 
 
 class TgiBackend:
@@ -40,8 +45,8 @@ class TgiBackend:
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
-        prompt = await self._template.render(list(request.messages))
-        body = Request(inputs=prompt, parameters=self._parameters(request)).model_dump(exclude_none=True)
+        prompt = await self._template.render(request.messages)
+        body = AdapterRequest(inputs=prompt, parameters=self._parameters(request)).model_dump(exclude_none=True)
         try:
             reply = await self._connection.post("/generate", body)
         except (ModelUnavailable, ModelRefused) as error:
@@ -72,16 +77,13 @@ class TgiBackend:
         return parameters
 
 
-def _completion(reply: Reply, stops: Any) -> Completion:
+def _completion(reply: Reply, stops: Sequence[str]) -> Completion:
     response = Response.model_validate(reply.content)
     details = response.details
     if details is None:
         raise ValueError("no details, which were asked for")
-    text = response.generated_text
-    if details.finish_reason == "stop_sequence":  # what it stopped at is in the text
-        text = next((text.removesuffix(stop) for stop in stops if text.endswith(stop)), text)
     return Completion(
-        text=text.encode("utf-8", "replace").decode(),
+        text=written(response.generated_text, stops),
         is_cut=details.finish_reason == "length",
         prompt_tokens=int(reply.headers.get("x-prompt-tokens", 0)),
         completion_tokens=details.generated_tokens,
@@ -90,22 +92,19 @@ def _completion(reply: Reply, stops: Any) -> Completion:
 
 
 def _tokens(details: Details | BestOfSequence) -> tuple[TokenChoice, ...]:
-    """What might have stood at each place. The likeliest may lack the token that was drawn; NaN comes as null."""
+    """What might have stood at each place. The likeliest may lack the token that was drawn."""
     return tuple(
-        TokenChoice(chosen.text, {each.text: each.logprob for each in (chosen, *others) if each.logprob is not None})
+        TokenChoice.of(chosen.text, ((each.text, each.logprob) for each in (*others, chosen)))
         for chosen, others in zip(details.tokens, details.top_tokens or (), strict=False)
     )
 
 
 def _by_kind(error: ModelUnavailable | ModelRefused) -> ModelUnavailable | ModelRefused:
-    """The same trouble, told by TGI's own name for it where the answer has one."""
+    """The same error with TGI's own name for it, where the answer has one. What follows from it, its status says."""
     try:
-        payload = json.loads(error.answer)
-        kind = errors.parse_error(error.status, payload)
+        name = type(errors.parse_error(error.status, json.loads(error.answer))).__name__
     except (ValueError, KeyError, TypeError):
         return error
-    told = f"{type(kind).__name__}: {error}"
-    if isinstance(kind, _LASTING):
-        return ModelRefused(told, error.status, error.answer)
-    retry_after = error.retry_after if isinstance(error, ModelUnavailable) else 0.0
-    return ModelUnavailable(told, retry_after, error.status, error.answer)
+    if isinstance(error, ModelRefused):
+        return ModelRefused(f"{name}: {error}", error.status, error.answer)
+    return ModelUnavailable(f"{name}: {error}", error.retry_after, error.status, error.answer)
