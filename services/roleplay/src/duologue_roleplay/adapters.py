@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import structlog
 from pydantic import ValidationError
@@ -54,7 +55,13 @@ class Adapters:
             return
         data = await asyncio.to_thread(self._artifacts.read, adapter.fingerprint.uri, adapter.fingerprint.sha256)
         try:
-            self._agent.expect(adapter.served_model, Fingerprint.model_validate_json(data))
+            fingerprint = Fingerprint.model_validate_json(data)
         except ValidationError as error:
             raise Poison(f"the fingerprint of adapter {adapter.id} is not one: {error}") from error
+        self._agent.expect(adapter.served_model, fingerprint, _weights(adapter))
         self._known.add(key)
+
+
+def _weights(adapter: pb.AdapterRef) -> str:
+    """The folder of the weights, which training writes beside the fingerprint."""
+    return str(PurePosixPath(adapter.fingerprint.uri).parent / "adapter")

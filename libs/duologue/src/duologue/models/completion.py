@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,3 +71,7 @@ class Completion:
     cached_tokens: int | None = None
     tokens: tuple[TokenChoice, ...] = ()
     seconds: float = 0.0
+
+
+# How a server is asked. Raises `ModelUnavailable` or `ModelRefused`.
+Ask = Callable[[ChatRequest], Awaitable[Completion]]
