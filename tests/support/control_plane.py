@@ -63,7 +63,14 @@ class ControlPlane:
         training = training_pb2_grpc.TrainingServiceStub(grpc.aio.insecure_channel(_NOBODY))
         self.progress = TrainingProgress([training])
         self.rpc = CampaignRpc(
-            self.database, self.machine, self.outbox, self.changes, self.workflows, self.progress, self.clock
+            self.database,
+            self.machine,
+            self.specs,
+            self.outbox,
+            self.changes,
+            self.workflows,
+            self.progress,
+            self.clock,
         )
 
     def driver(self, filtering: filtering_pb2_grpc.FilteringServiceAsyncStub | None = None, **settings: Any) -> Driver:

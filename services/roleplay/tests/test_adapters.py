@@ -223,6 +223,14 @@ async def test_a_released_adapter_is_checked_before_anyone_asks_for_it(
     assert len(server.requests) == 3
 
 
+async def test_a_canary_is_checked_before_anyone_asks_for_it(
+    adapters: Adapters, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer
+) -> None:
+    event = events_pb2.AdapterReleased(agent="desk", canary=adapter, canary_share=0.1, cause="canary")
+    assert await adapters.released(event) == []
+    assert len(server.requests) == 3
+
+
 async def test_a_release_waits_for_a_server_that_is_down(
     adapters: Adapters, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer
 ) -> None:

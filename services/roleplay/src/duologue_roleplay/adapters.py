@@ -29,11 +29,18 @@ class Adapters:
         self._known: set[tuple[str, str]] = set()
 
     async def released(self, event: events_pb2.AdapterReleased) -> Sequence[Record]:
-        """Have an adapter shown when it is released: a wrong one is known before it is used."""
-        await self.expect(event.adapter)
-        if event.adapter.id:
-            await self._agent.show(event.adapter.served_model)
-        log.info("released", agent=event.agent, adapter=event.adapter.id or "base model", cause=event.cause)
+        """Have an adapter shown when it is released, or is to have a share: a wrong one is known before it is used."""
+        for adapter in (event.adapter, event.canary):
+            await self.expect(adapter)
+            if adapter.id:
+                await self._agent.show(adapter.served_model)
+        log.info(
+            "released",
+            agent=event.agent,
+            adapter=event.adapter.id or "base model",
+            cause=event.cause,
+            canary=event.canary.id,
+        )
         return []
 
     async def check(self, adapter: pb.AdapterRef) -> list[ModelCheck]:
