@@ -104,7 +104,7 @@ def promote(
     Example: duologue adapter promote quickstart-r1 --canary 0.1
     """
     if canary is not None and not 0 < canary < 1:
-        raise typer.BadParameter(f"{canary:g} is no share: give one above 0 and below 1, as 0.1", param_hint="--canary")
+        raise typer.BadParameter(f"{canary:g} is no share above 0 and below 1", param_hint="--canary")
     with campaign_service() as service:
         found = service.PromoteAdapter(pb.PromoteAdapterRequest(adapter=adapter, canary=canary or 0.0)).adapter
     if canary:
