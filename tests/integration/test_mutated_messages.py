@@ -142,8 +142,11 @@ async def test_releases_of_adapters(bus: EmbeddedBus, artifacts: ArtifactStore, 
         agent="desk", adapter=adapter, campaign_id=CAMPAIGN_ID, released_at="2026-01-01T00:00:00Z", cause="gate"
     )
     rolled_back = events_pb2.AdapterReleased(agent="desk", released_at="2026-01-01T00:00:00Z", cause="rollback")
+    canary = events_pb2.AdapterReleased(
+        agent="desk", released_at="2026-01-01T00:00:00Z", cause="canary", canary=adapter, canary_share=0.1
+    )
     consumer = Consumer(ADAPTER_RELEASED, "roleplay", adapters.released, concurrency=1)
-    await barrage(bus, [consumer], [released, rolled_back])
+    await barrage(bus, [consumer], [released, rolled_back, canary])
     assert not [found.problem for found in await adapters.check(adapter) if found.problem]
 
 

@@ -67,6 +67,7 @@ class ControlPlane:
         self.rpc = CampaignRpc(
             self.database,
             self.machine,
+            self.specs,
             self.outbox,
             self.changes,
             self.workflows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from duologue.contracts.convert import dialogue_to_proto, persona_to_proto, scores_to_proto
@@ -244,6 +245,7 @@ def played(
         index=request.index,
         workflow=workflow,
     )
+    spoken = replace(spoken, provenance=replace(spoken.provenance, adapter_id=request.adapter.id))
     return scored(spoken, workflow, **(measured or {}))
 
 

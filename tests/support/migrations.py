@@ -32,8 +32,8 @@ class Migrations:
             result = connection.exec_driver_sql(statement)
             return [tuple(row) for row in result] if result.returns_rows else []
 
-    def downgrade(self) -> None:
-        self._run(lambda: command.downgrade(self._config, "base"))
+    def downgrade(self, revision: str = "base") -> None:
+        self._run(lambda: command.downgrade(self._config, revision))
 
     def differences(self, metadata: MetaData) -> list[Any]:
         """What another migration would have to change; types are compared too."""

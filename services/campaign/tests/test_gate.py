@@ -10,7 +10,7 @@ import pytest
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.core.campaign import Gate
-from duologue_campaign.gate import MIN_PAIRS, evaluate
+from duologue_campaign.gate import MIN_PAIRS, compare, evaluate
 
 Pair = tuple[dict[str, float], dict[str, float]]
 
@@ -192,3 +192,54 @@ def test_many_pairs_fit_into_little_memory() -> None:
     tracemalloc.stop()
     assert compared(evaluation, "words").pairs == 20_000
     assert peak < 2**27  # 2,000 resamples of them all would take 320 MB
+
+
+def apart(gain: float, count: int = 60) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Dialogues of both adapters that make no pairs; the current one has three times as many."""
+    draw = random.Random(0)
+    current = [{"subgoals_relative": draw.uniform(0.3, 0.6), "success": 1.0} for _ in range(3 * count)]
+    candidate = [{"subgoals_relative": draw.uniform(0.3, 0.6) + gain, "success": 1.0} for _ in range(count)]
+    return current, candidate
+
+
+def test_dialogues_that_make_no_pairs_are_compared_by_their_means() -> None:
+    current, candidate = apart(0.2)
+    evaluation = compare("new", "old", current, candidate, Gate())
+    assert evaluation.released
+    comparison = compared(evaluation, "subgoals_relative")
+    assert (comparison.current_dialogues, comparison.candidate_dialogues, comparison.pairs) == (180, 60, 0)
+    assert comparison.gain.value == pytest.approx(comparison.candidate.value - comparison.current.value)
+    assert 0.1 < comparison.gain.low < comparison.gain.value < comparison.gain.high < 0.3
+    assert evaluation.reason.endswith("over 180 and 60 dialogues")
+
+
+@pytest.mark.parametrize("gain", [0.0, -0.2])
+def test_without_pairs_too_no_gain_is_no_reason_to_release(gain: float) -> None:
+    assert not compare("new", "old", *apart(gain), Gate()).released
+
+
+def test_the_side_with_fewer_dialogues_must_have_as_many_as_a_release_needs() -> None:
+    current, candidate = apart(0.3, count=MIN_PAIRS - 1)
+    evaluation = compare("new", "old", current, candidate, Gate())
+    assert not evaluation.released
+    assert evaluation.reason == (
+        "subgoals_relative was measured on 57 and 19 dialogues, a release needs 20 of each adapter"
+    )
+
+
+def test_with_dialogues_of_one_side_only_there_is_nothing_to_compare() -> None:
+    current, _ = apart(0.3)
+    evaluation = compare("new", "old", current, [], Gate())
+    assert (list(evaluation.comparisons), evaluation.released) == ([], False)
+    assert evaluation.reason == "subgoals_relative was measured on no dialogues of both adapters"
+
+
+def test_without_pairs_the_interval_holds_the_true_gain_about_as_often_as_it_says() -> None:
+    hits = 0
+    for seed in range(100):
+        draw = random.Random(seed)
+        current = [{"subgoals_relative": draw.gauss(0.4, 0.1)} for _ in range(90)]
+        candidate = [{"subgoals_relative": draw.gauss(0.5, 0.2)} for _ in range(30)]
+        gain = compared(compare("new", "old", current, candidate, Gate()), "subgoals_relative").gain
+        hits += gain.low <= 0.1 <= gain.high
+    assert hits >= 85

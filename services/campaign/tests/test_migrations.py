@@ -38,3 +38,20 @@ def test_what_was_there_before_dialogues_could_be_lost_is_kept(database_url: str
     # what those dialogues used was not told: they are in no books
     assert migrations.execute("SELECT id FROM dialogue WHERE NOT is_booked ORDER BY id") == [("e",), ("t",)]
     migrations.downgrade()
+
+
+def test_dialogues_from_before_there_were_canaries_are_kept_both_ways(database_url: str) -> None:
+    migrations = Migrations(FOLDER, database_url)
+    migrations.upgrade("0002")
+    migrations.execute(
+        "INSERT INTO campaign VALUES ('c', 'desk', 'r', 'running', '', 'v', '{}', '{}', '', 0, 0, 0, 1, NULL)"
+    )
+    payload = migrations.binary("00")
+    migrations.execute(
+        f"INSERT INTO dialogue VALUES ('t', 'c', 1, 'training', 0, '{{}}', 'pending', '', {payload}, 1)"  # noqa: S608
+    )
+    migrations.upgrade()
+    assert migrations.execute("SELECT id, adapter_id FROM dialogue") == [("t", "")]
+    migrations.downgrade("0002")
+    assert migrations.execute("SELECT id, decision FROM dialogue") == [("t", "pending")]
+    migrations.downgrade()

@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import events_pb2
+from duologue.runtime.errors import NotPossible
 from duologue_campaign.releases import lock_releases, release, roll_back
 from duologue_campaign.tables import AdapterRow, CampaignRow
+from services.campaign.tests.test_canaries import begin
 from services.campaign.tests.test_commands import cancel, pause, resume
 from services.campaign.tests.test_releases import promote, states, trained
 from tests.support.campaign_world import World
@@ -124,3 +126,28 @@ async def test_the_gate_waits_for_a_promotion_and_takes_it_into_account(plane: C
     evaluation = (await plane.campaign(world.campaign_id)).history[0].evaluation
     assert not evaluation.released
     assert evaluation.reason.startswith("by hand answers now")
+
+
+async def test_of_two_canaries_that_begin_at_once_one_is_refused(plane: ControlPlane, database_url: str) -> None:
+    await trained(plane, "a", "b")
+    async with held(database_url, lambda session: lock_releases(session, "desk")):
+        begun = [asyncio.create_task(begin(plane, name)) for name in ("a", "b")]
+        await waits(plane.database, 2)
+    outcomes = await asyncio.gather(*begun, return_exceptions=True)
+    assert sorted(type(outcome) for outcome in outcomes if isinstance(outcome, Exception)) == [NotPossible]
+    assert len(await plane.asked(events_pb2.AdapterReleased)) == 1
+
+
+async def test_a_canary_that_waited_for_its_adapters_promotion_is_refused(
+    plane: ControlPlane, database_url: str
+) -> None:
+    await trained(plane, "a")
+
+    def promoted(session: Session) -> None:
+        plane.outbox.add(session, release(session, session.get_one(AdapterRow, "a"), "promote", plane.clock()))
+
+    async with held(database_url, promoted):
+        begun = asyncio.create_task(begin(plane, "a"))
+        await waits(plane.database)
+    with pytest.raises(NotPossible, match="a answers already"):
+        await begun

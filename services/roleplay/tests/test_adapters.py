@@ -14,6 +14,7 @@ from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.prompts import Message
 from duologue.models import ChatModel, ModelServer, Sampling
 from duologue.models.fingerprint import Fingerprint, Probe
+from duologue.models.trust import TOLD_SECONDS, WRONG_SECONDS
 from duologue.runtime.failures import classify_errors
 from duologue.store import ArtifactStore
 from duologue_roleplay.adapters import Adapters
@@ -101,7 +102,11 @@ async def test_an_adapter_speaks_once_it_has_answered_its_probes_greedily(
 
 
 async def test_a_server_that_answers_with_the_base_model_says_nothing_until_it_is_mended(
-    adapters: Adapters, agent: ModelServer, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer
+    adapters: Adapters,
+    agent: ModelServer,
+    adapter: dialogue_pb2.AdapterRef,
+    server: ScriptedModelServer,
+    clock: Clock,
 ) -> None:
     await adapters.expect(adapter)
     server.say = lambda _: "Base."
@@ -110,7 +115,43 @@ async def test_a_server_that_answers_with_the_base_model_says_nothing_until_it_i
     assert wrong(server) == 1
     assert await say(agent, "scripted") == "Base."
     server.say = tuned
+    clock.now += WRONG_SECONDS
     assert await say(agent) == "Tuned Hello.."
+    assert wrong(server) == 0
+
+
+async def test_dialogues_that_wait_for_a_server_to_be_mended_do_not_each_ask_it_all_probes(
+    adapters: Adapters,
+    agent: ModelServer,
+    adapter: dialogue_pb2.AdapterRef,
+    server: ScriptedModelServer,
+    clock: Clock,
+) -> None:
+    await adapters.expect(adapter)
+    server.say = lambda _: "Base."
+    refused = await asyncio.gather(*(say(agent) for _ in range(20)), return_exceptions=True)
+    assert {type(error) for error in refused} == {Transient}
+    assert len(server.requests) == 3
+    clock.now += WRONG_SECONDS
+    with pytest.raises(Transient, match="another model is served"):
+        await say(agent)
+    assert len(server.requests) == 6
+
+
+async def test_what_nobody_asks_for_any_more_is_not_told_as_wrong_for_ever(
+    adapters: Adapters,
+    agent: ModelServer,
+    adapter: dialogue_pb2.AdapterRef,
+    server: ScriptedModelServer,
+    clock: Clock,
+) -> None:
+    await adapters.expect(adapter)
+    server.say = lambda _: "Base."
+    with pytest.raises(Transient):
+        await say(agent)
+    clock.now += TOLD_SECONDS - 1
+    assert wrong(server) == 1
+    clock.now += 1
     assert wrong(server) == 0
 
 
@@ -179,6 +220,14 @@ async def test_a_released_adapter_is_checked_before_anyone_asks_for_it(
     adapters: Adapters, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer
 ) -> None:
     assert await adapters.released(release(adapter)) == []
+    assert len(server.requests) == 3
+
+
+async def test_a_canary_is_checked_before_anyone_asks_for_it(
+    adapters: Adapters, adapter: dialogue_pb2.AdapterRef, server: ScriptedModelServer
+) -> None:
+    event = events_pb2.AdapterReleased(agent="desk", canary=adapter, canary_share=0.1, cause="canary")
+    assert await adapters.released(event) == []
     assert len(server.requests) == 3
 
 

@@ -308,3 +308,37 @@ async def test_adapters_are_listed_shown_promoted_and_rolled_back(plane: Control
     assert (done.status, "no released adapter to roll back" in done.err) == (1, True)
     done = await duologue_beside("adapter", "promote", name)
     assert (done.status, done.out) == (0, f"desk answers with {name}\n")
+
+
+async def test_a_canary_is_begun_shown_with_its_figures_and_ended(plane: ControlPlane) -> None:
+    world = World(plane, await plane.create())
+    await world.run()
+    name = f"desk-r1-{world.campaign_id[:8]}"
+    await duologue_beside("adapter", "rollback", "desk")
+    done = await duologue_beside("adapter", "promote", name, "--canary", "0.5")
+    assert (done.status, done.out) == (
+        0,
+        f"{name} has 0.5 of the training dialogues of desk, the base model the others\n",
+    )
+    shown = await duologue_beside("adapter", "show", name)
+    assert "the gate would not release it: subgoals_relative was measured on no dialogues of both" in shown.out
+
+    second = World(plane, await plane.create(dialogues=60))
+    await second.run(lambda campaign: campaign.history[0].phase != pb.ROUND_PHASE_GENERATING)
+    for command in (("list",), ("show", name)):
+        done = await duologue_beside("adapter", *command)
+        for said in ("canary 0.5", f"canary {name} with 0.5 against the base model", "dialogues", "subgoals_relative"):
+            assert said in done.out
+    found = (await duologue_beside("adapter", "show", name, "--json")).json["canary"]["evaluation"]["comparisons"][0]
+    assert int(found["current_dialogues"]) + int(found["candidate_dialogues"]) == 60
+
+    done = await duologue_beside("adapter", "rollback", "desk")
+    assert (done.status, done.out) == (0, "desk answers with the base model\n")
+    assert ": rollback" in (await duologue_beside("adapter", "show", name)).out
+
+
+@pytest.mark.parametrize("share", ["0", "1", "-0.5", "nan"])
+async def test_a_canary_without_a_share_promotes_nothing(plane: ControlPlane, share: str) -> None:
+    done = await duologue_beside("adapter", "promote", "desk-r1", "--canary", share)
+    assert (done.status, done.out) == (2, "")
+    assert "is no share above 0 and below 1" in done.err

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from duologue.models import ModelServer, ModelUnavailable
+from duologue.models import ModelRefused, ModelServer, ModelUnavailable
 from duologue.models.fingerprint import Fingerprint, Probe, WrongAdapter, check_adapter
 from duologue.models.replica import Replica
-from tests.support.model_server import Dropped, ModelRequest, ScriptedModelServer
+from tests.support.model_server import Answered, Dropped, ModelRequest, ScriptedModelServer
 
 
 def probe(word: str, base: str = "Base.", adapter: str = "") -> Probe:
@@ -80,9 +80,38 @@ async def test_an_adapter_that_can_not_be_told_from_its_base_is_not_refused_for_
     assert server.requests == []
 
 
+async def test_what_is_wrong_is_told_with_both_sides(replica: Replica, server: ScriptedModelServer) -> None:
+    server.say = lambda request: "Base." if request.last == "two" else "Who knows? " * 20
+    told = (
+        r"x answered 0 of 3 probes as the adapter does and 1 as the base model does: another model is served\. "
+        r"It says '(Who knows\? ){7}Who\.\.\.' where the adapter says 'Tuned one\.' and the base model 'Base\.'"
+    )
+    with pytest.raises(WrongAdapter, match=told):
+        await check_adapter(replica.complete, "x", FINGERPRINT)
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+async def test_a_server_that_refuses_the_probes_does_not_serve_the_adapter(
+    replica: Replica, server: ScriptedModelServer, status: int
+) -> None:
+    server.faults = [Answered(status, "no such model")]
+    with pytest.raises(WrongAdapter, match=f"x is not served: .* answered {status}: no such model"):
+        await check_adapter(replica.complete, "x", FINGERPRINT)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_wrong_key_says_nothing_of_the_adapter(
+    replica: Replica, server: ScriptedModelServer, status: int
+) -> None:
+    server.faults = [Answered(status, "no key")]
+    with pytest.raises(ModelRefused):
+        await check_adapter(replica.complete, "x", FINGERPRINT)
+
+
 async def test_a_server_that_does_not_answer_says_nothing_of_the_adapter(
     replica: Replica, server: ScriptedModelServer
 ) -> None:
     server.faults = [Dropped()]
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(ModelUnavailable) as raised:
         await check_adapter(replica.complete, "x", FINGERPRINT)
+    assert not isinstance(raised.value, WrongAdapter)

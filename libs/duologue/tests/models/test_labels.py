@@ -134,7 +134,10 @@ async def test_tgi_answers_all_questions_in_one_request_with_a_letter_for_each()
     assert answers.decisions["over"].probabilities == pytest.approx({"yes": 0.3, "no": 0.7})
     assert request.body["parameters"]["grammar"] == {"type": "regex", "value": "[A-C] [A-B]"}
     assert "temperature" not in request.body["parameters"]
-    assert (answers.usage.prompt_tokens, answers.usage.completion_tokens) == (len(tgi.model.tokens(request.body["inputs"])) + 1, 4)
+    assert (answers.usage.prompt_tokens, answers.usage.completion_tokens) == (
+        len(tgi.model.tokens(request.body["inputs"])) + 1,
+        4,
+    )
 
 
 async def test_the_state_stands_before_the_questions_so_that_its_prefix_is_cached() -> None:

@@ -48,7 +48,7 @@ async def main() -> None:
 
         runtime.serve(
             campaign_pb2_grpc.add_CampaignServiceServicer_to_server,
-            CampaignRpc(database, machine, outbox, changes, workflows, progress, Prices(settings.prices)),
+            CampaignRpc(database, machine, specs, outbox, changes, workflows, progress, Prices(settings.prices)),
             campaign_pb2.DESCRIPTOR.services_by_name["CampaignService"],
         )
         runtime.consume(DIALOGUE_SCORED, events_pb2.DialogueScored, events.scored)

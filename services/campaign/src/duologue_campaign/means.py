@@ -28,6 +28,11 @@ def add_to_sums(current: RoundRow, scores: dict[str, object]) -> None:
     current.sums, current.counts = sums, counts
 
 
+def numbers(scores: dict[str, object]) -> dict[str, float]:
+    """The scores that are figures; yes counts 1, no 0."""
+    return {name: float(value) for name, value in scores.items() if isinstance(value, (int, float))}
+
+
 def means(current: RoundRow) -> dict[str, float]:
     return {metric: total / current.counts[metric] for metric, total in current.sums.items()}
 

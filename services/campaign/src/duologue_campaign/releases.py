@@ -13,7 +13,8 @@ from duologue.contracts.topics import ADAPTER_RELEASED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.runtime.errors import NotPossible
 from duologue.store.locks import lock_name
-from duologue_campaign.tables import AdapterRow, ReleaseRow
+from duologue_campaign.canaries import end_canary, open_canary
+from duologue_campaign.tables import AdapterRow, CanaryRow, ReleaseRow
 
 
 def released_adapter_id(session: Session, agent: str) -> str:
@@ -39,7 +40,10 @@ def lock_releases(session: Session, agent: str) -> None:
 
 
 def release(session: Session, adapter: AdapterRow, cause: str, now: float) -> list[Record]:
-    """Let an adapter answer from now on; the one before is retired. One that answers already is not told of again."""
+    """Let an adapter answer from now on; the one before is retired, and the agent's canary is over.
+
+    One that answers already is not told of again.
+    """
     lock_releases(session, adapter.agent)
     session.refresh(adapter, ["state"])  # another transaction may have changed it while this one waited
     before = released_adapter_id(session, adapter.agent)
@@ -48,16 +52,51 @@ def release(session: Session, adapter: AdapterRow, cause: str, now: float) -> li
     _retire(session, before)
     adapter.state = "released"
     session.add(ReleaseRow(agent=adapter.agent, adapter_id=adapter.id, cause=cause, released_at=now, undone=False))
+    canary = open_canary(session, adapter.agent)
+    if canary is not None:
+        end_canary(canary, "promote" if canary.adapter_id == adapter.id else "overtaken", now)
     session.flush()
     return [_told(session, adapter.agent, adapter.id, adapter.campaign_id, cause, now)]
 
 
-def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
-    """Go back to what answered before the newest release: its id (empty: the base model), and the record that says so.
+def begin_canary(session: Session, adapter: AdapterRow, share: float, now: float) -> list[Record]:
+    """Let an adapter have a share of its agent's training dialogues, or another share than it has.
 
-    Raises `NotPossible` when the agent has no release to go back from.
+    Raises `NotPossible` when it answers already, or another one has a share.
+    """
+    lock_releases(session, adapter.agent)
+    standing = released_adapter_id(session, adapter.agent)
+    if standing == adapter.id:
+        raise NotPossible(f"adapter {adapter.id} answers already")
+    canary = open_canary(session, adapter.agent)
+    if canary is None:
+        canary = CanaryRow(agent=adapter.agent, adapter_id=adapter.id, current_adapter_id=standing, began_at=now)
+        session.add(canary)
+    elif canary.adapter_id != adapter.id:
+        raise NotPossible(
+            f"{canary.adapter_id} is the canary of {adapter.agent}: first `duologue adapter promote "
+            f"{canary.adapter_id}` or `duologue adapter rollback {adapter.agent}`"
+        )
+    elif canary.share == share:
+        return []
+    canary.share = share
+    session.flush()
+    return [_told(session, adapter.agent, standing, _campaign_id(session, standing), "canary", now)]
+
+
+def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
+    """End the agent's canary, or, where it has none, go back to what answered before the newest release.
+
+    Returns the id of what answers (empty: the base model), and the record that says so. Raises `NotPossible` when
+    there is nothing to go back from.
     """
     lock_releases(session, agent)
+    canary = open_canary(session, agent)
+    if canary is not None:
+        end_canary(canary, "rollback", now)
+        session.flush()
+        current = released_adapter_id(session, agent)
+        return current, _told(session, agent, current, _campaign_id(session, current), "rollback", now)
     standing = _standing(session, agent)
     if not standing:
         raise NotPossible(f'agent "{agent}" has no released adapter to roll back: the base model answers')
@@ -68,8 +107,7 @@ def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
     row = session.get(AdapterRow, before) if before else None
     if row is not None:
         row.state = "released"
-    campaign_id = row.campaign_id if row is not None else ""
-    return before, _told(session, agent, before, campaign_id, "rollback", now)
+    return before, _told(session, agent, before, _campaign_id(session, before), "rollback", now)
 
 
 def _standing(session: Session, agent: str) -> list[ReleaseRow]:
@@ -84,6 +122,12 @@ def _retire(session: Session, adapter_id: str) -> None:
         row.state = "retired"
 
 
+def _campaign_id(session: Session, adapter_id: str) -> str:
+    """Of the campaign that made an adapter; empty for the base model."""
+    row = session.get(AdapterRow, adapter_id) if adapter_id else None
+    return row.campaign_id if row is not None else ""
+
+
 def _told(session: Session, agent: str, adapter_id: str, campaign_id: str, cause: str, now: float) -> Record:
     event = events_pb2.AdapterReleased(
         agent=agent,
@@ -92,4 +136,8 @@ def _told(session: Session, agent: str, adapter_id: str, campaign_id: str, cause
         released_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         cause=cause,
     )
+    canary = open_canary(session, agent)
+    if canary is not None:
+        event.canary.CopyFrom(adapter_ref(session, canary.adapter_id))
+        event.canary_share = canary.share
     return encode(ADAPTER_RELEASED, event, "campaign")

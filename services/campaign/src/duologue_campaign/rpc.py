@@ -18,12 +18,13 @@ from duologue.core.problems import InvalidInput, Problem
 from duologue.runtime.errors import NotFound, NotPossible
 from duologue.store import Database, Outbox, WorkflowStore
 from duologue_campaign import views
+from duologue_campaign.canaries import compare_canary, newest_canary
 from duologue_campaign.changes import Changes
 from duologue_campaign.phases import CANCELLED, PAUSED, RUNNING
 from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
-from duologue_campaign.releases import release, roll_back
-from duologue_campaign.specs import read_spec
+from duologue_campaign.releases import begin_canary, release, roll_back
+from duologue_campaign.specs import Specs, read_spec
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import LONGEST_REQUEST_ID, AdapterRow, CampaignRow, DatasetRow, DialogueRow
 
@@ -43,6 +44,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         self,
         database: Database,
         machine: StateMachine,
+        specs: Specs,
         outbox: Outbox,
         changes: Changes,
         workflows: WorkflowStore,
@@ -52,6 +54,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
     ) -> None:
         self._database = database
         self._machine = machine
+        self._specs = specs
         self._outbox = outbox
         self._changes = changes
         self._workflows = workflows
@@ -202,23 +205,30 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
             query = select(AdapterRow).order_by(AdapterRow.created_at.desc(), AdapterRow.id)
             if request.campaign:
                 query = query.where(AdapterRow.campaign_id == _campaign_id(session, request.campaign))
-            return [views.adapter_view(session, row) for row in session.scalars(query)]
+            return [self._adapter_view(session, row) for row in session.scalars(query)]
 
         return pb.ListAdaptersResponse(adapters=await self._database.run(find))
 
     async def GetAdapter(self, request: pb.GetAdapterRequest, context: Any) -> pb.GetAdapterResponse:
         def find(session: Session) -> pb.Adapter:
-            return views.adapter_view(session, _adapter(session, request.adapter))
+            row = _adapter(session, request.adapter)
+            view = views.adapter_view(session, row)
+            self._compare_canary(session, row, view)
+            return view
 
         return pb.GetAdapterResponse(adapter=await self._database.run(find))
 
     async def PromoteAdapter(self, request: pb.PromoteAdapterRequest, context: Any) -> pb.PromoteAdapterResponse:
+        share = _checked_share(request.canary)
+
         def promote(session: Session) -> pb.Adapter:
             row = _adapter(session, request.adapter)
             if row.state in ("training", "failed"):
                 raise NotPossible(f"adapter {row.id} can't answer: it is {row.state}")
-            self._outbox.add(session, release(session, row, "promote", self._clock()))
-            return views.adapter_view(session, row)
+            now = self._clock()
+            told = begin_canary(session, row, share, now) if share else release(session, row, "promote", now)
+            self._outbox.add(session, told)
+            return self._adapter_view(session, row)
 
         return pb.PromoteAdapterResponse(adapter=await self._change(promote))
 
@@ -227,9 +237,22 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
             adapter_id, record = roll_back(session, request.agent, self._clock())
             self._outbox.add(session, [record])
             row = session.get(AdapterRow, adapter_id) if adapter_id else None
-            return views.adapter_view(session, row) if row is not None else pb.Adapter(agent=request.agent)
+            return self._adapter_view(session, row) if row is not None else pb.Adapter(agent=request.agent)
 
         return pb.RollbackAdapterResponse(adapter=await self._change(undo))
+
+    def _adapter_view(self, session: Session, row: AdapterRow) -> pb.Adapter:
+        """With how it does in its canary while that goes on."""
+        view = views.adapter_view(session, row)
+        if not view.canary.ended_at:
+            self._compare_canary(session, row, view)
+        return view
+
+    def _compare_canary(self, session: Session, row: AdapterRow, view: pb.Adapter) -> None:
+        canary = newest_canary(session, row.id)
+        if canary is not None:
+            gate = self._specs.of(session.get_one(CampaignRow, row.campaign_id)).spec.gate
+            view.canary.evaluation.CopyFrom(compare_canary(session, canary, gate))
 
     async def _turn(self, name: str, state: str, allowed: set[str]) -> pb.Campaign:
         """Bring a campaign into a state; being in it already is fine."""
@@ -292,6 +315,13 @@ def _checked_request_id(request_id: str) -> str:
         message = f"has {len(request_id)} characters"
         raise InvalidInput([Problem("request_id", 0, message, f"Give {LONGEST_REQUEST_ID} at most, as a UUID has.")])
     return request_id
+
+
+def _checked_share(share: float) -> float:
+    if not 0 <= share < 1:
+        message = f"is {share:g}"
+        raise InvalidInput([Problem("canary", 0, message, "Give a share above 0 and below 1, as 0.1; 0 is none.")])
+    return share
 
 
 def _page(size: int, token: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from duologue.core.dialogue import Split
 from duologue.store import Outbox
 from duologue_campaign import window
 from duologue_campaign.gate import evaluate
-from duologue_campaign.means import round_diversity
+from duologue_campaign.means import numbers, round_diversity
 from duologue_campaign.orders import training_data, training_order, why_no_training
 from duologue_campaign.phases import (
     CANCELLED,
@@ -284,7 +284,7 @@ class StateMachine:
             DialogueRow.round == current.number,
             DialogueRow.split == Split.EVALUATION,
         )
-        scores = {index: _numbers(found) for index, found in session.execute(query)}
+        scores = {index: numbers(found) for index, found in session.execute(query)}
         evens = sorted(index for index in scores if index % _ARMS == 0 and index + 1 in scores)
         return [(scores[index], scores[index + 1]) for index in evens]
 
@@ -298,10 +298,6 @@ class StateMachine:
         if budget.seconds is not None and seconds >= budget.seconds:
             return f"budget spent: {seconds:.0f} of {budget.seconds:.0f} seconds"
         return ""
-
-
-def _numbers(scores: dict[str, object]) -> dict[str, float]:
-    return {name: float(value) for name, value in scores.items() if isinstance(value, (int, float))}
 
 
 def _without(current: RoundRow) -> str:

@@ -91,6 +91,7 @@ class DialogueRow(Base):
     round: Mapped[int] = mapped_column(Integer)
     split: Mapped[str] = mapped_column(String(16))
     index: Mapped[int] = mapped_column(Integer)
+    adapter_id: Mapped[str] = mapped_column(String(200), default="")  # of the agent; empty: the base model
     scores: Mapped[dict[str, Any]] = mapped_column(JSON)
     decision: Mapped[str] = mapped_column(String(16), default="pending")  # pending, kept, dropped, evaluation
     reason: Mapped[str] = mapped_column(Text, default="")
@@ -156,3 +157,21 @@ class ReleaseRow(Base):
     cause: Mapped[str] = mapped_column(String(16))
     undone: Mapped[bool] = mapped_column(Boolean, default=False)
     released_at: Mapped[float] = mapped_column(Float)
+
+
+class CanaryRow(Base):
+    """A share of an agent's training dialogues that goes to another adapter than the one that answers.
+
+    An agent has one at most that has not ended.
+    """
+
+    __tablename__ = "canary"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    agent: Mapped[str] = mapped_column(String(64), index=True)
+    adapter_id: Mapped[str] = mapped_column(String(200), index=True)
+    current_adapter_id: Mapped[str] = mapped_column(String(200))  # empty: the base model
+    share: Mapped[float] = mapped_column(Float)
+    began_at: Mapped[float] = mapped_column(Float)
+    ended_at: Mapped[float | None] = mapped_column(Float)
+    outcome: Mapped[str] = mapped_column(String(16), default="")  # promote, rollback, overtaken

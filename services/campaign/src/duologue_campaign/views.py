@@ -10,11 +10,12 @@ from duologue.contracts.convert import split_to_proto, usage_from_proto, usage_t
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.core.dialogue import Split
+from duologue_campaign.canaries import newest_canary
 from duologue_campaign.expenses import expenses_of, usage_of
 from duologue_campaign.means import means
 from duologue_campaign.prices import Prices
 from duologue_campaign.releases import adapter_ref
-from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow, RoundRow
+from duologue_campaign.tables import AdapterRow, CampaignRow, CanaryRow, DatasetRow, DialogueRow, RoundRow
 
 
 def campaign_view(session: Session, row: CampaignRow, now: float, prices: Prices) -> pb.Campaign:
@@ -88,6 +89,9 @@ def adapter_view(session: Session, row: AdapterRow) -> pb.Adapter:
         view.training.CopyFrom(events_pb2.TrainingCompleted.FromString(row.training))
     if row.evaluation is not None:
         view.evaluation.CopyFrom(pb.Evaluation.FromString(row.evaluation))
+    canary = newest_canary(session, row.id)
+    if canary is not None:
+        view.canary.CopyFrom(_canary_view(canary))
     return view
 
 
@@ -99,6 +103,16 @@ def time_view(seconds: float | None) -> str:
 def split_name(split: dialogue_pb2.Split.ValueType) -> str | None:
     """The split as the tables have it; None for unspecified."""
     return next((name for name in Split if split_to_proto(name) == split), None)
+
+
+def _canary_view(row: CanaryRow) -> pb.Canary:
+    return pb.Canary(
+        share=row.share,
+        current_adapter_id=row.current_adapter_id,
+        began_at=time_view(row.began_at),
+        ended_at=time_view(row.ended_at),
+        outcome=row.outcome,
+    )
 
 
 def _round_view(session: Session, row: RoundRow) -> pb.Round:

@@ -8,13 +8,14 @@ from sqlalchemy.orm import Session
 from duologue.bus import Record
 from duologue.bus.codec import encode
 from duologue.contracts.topics import DIALOGUE_REQUESTED
-from duologue.core.dialogue import Split
+from duologue.core.dialogue import Split, dialogue_id
 from duologue.store import Outbox
+from duologue_campaign.canaries import goes_to_canary, open_canary
 from duologue_campaign.phases import SPLIT_OF_PHASE
 from duologue_campaign.releases import adapter_ref
 from duologue_campaign.requests import evaluation_request, training_request
 from duologue_campaign.specs import Specs
-from duologue_campaign.tables import CampaignRow, DialogueRow, RoundRow
+from duologue_campaign.tables import CampaignRow, CanaryRow, DialogueRow, RoundRow
 
 # A second window of which nothing comes back is no bad luck: everything that is asked for would be lost.
 _STANDSTILLS = 2
@@ -39,12 +40,19 @@ class Window:
         self._ask_for(session, row, current, outstanding(session, row, current))
 
     def _ask_for(self, session: Session, row: CampaignRow, current: RoundRow, indices: range | list[int]) -> None:
-        self._outbox.add(session, [self._request(session, row, current, index) for index in indices])
+        canary = open_canary(session, row.name) if indices else None
+        self._outbox.add(session, [self._request(session, row, current, index, canary) for index in indices])
 
-    def _request(self, session: Session, row: CampaignRow, current: RoundRow, index: int) -> Record:
+    def _request(
+        self, session: Session, row: CampaignRow, current: RoundRow, index: int, canary: CanaryRow | None
+    ) -> Record:
+        """Evaluation dialogues are those of the adapters that are compared, whatever canary there is."""
         campaign = self._specs.of(row)
         adapter = adapter_ref(session, row.current_adapter_id)
         if SPLIT_OF_PHASE[current.phase] is Split.TRAINING:
+            name = dialogue_id(row.id, current.number, Split.TRAINING, index)
+            if canary is not None and goes_to_canary(name, canary.share):
+                adapter = adapter_ref(session, canary.adapter_id)
             request = training_request(campaign, row.id, current.number, index, adapter)
         else:
             arms = (adapter, adapter_ref(session, current.adapter_id))

@@ -57,6 +57,7 @@ class CampaignEvents:
                 round=dialogue.round,
                 split=split,
                 index=dialogue.index,
+                adapter_id=dialogue.provenance.adapter_id,
                 scores=scores,
                 decision="evaluation" if split is Split.EVALUATION else "pending",
                 reason="",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import structlog
 from pydantic import ValidationError
@@ -28,11 +29,18 @@ class Adapters:
         self._known: set[tuple[str, str]] = set()
 
     async def released(self, event: events_pb2.AdapterReleased) -> Sequence[Record]:
-        """Have an adapter shown when it is released: a wrong one is known before it is used."""
-        await self.expect(event.adapter)
-        if event.adapter.id:
-            await self._agent.show(event.adapter.served_model)
-        log.info("released", agent=event.agent, adapter=event.adapter.id or "base model", cause=event.cause)
+        """Have an adapter shown when it is released, or is to have a share: a wrong one is known before it is used."""
+        for adapter in (event.adapter, event.canary):
+            await self.expect(adapter)
+            if adapter.id:
+                await self._agent.show(adapter.served_model)
+        log.info(
+            "released",
+            agent=event.agent,
+            adapter=event.adapter.id or "base model",
+            cause=event.cause,
+            canary=event.canary.id,
+        )
         return []
 
     async def check(self, adapter: pb.AdapterRef) -> list[ModelCheck]:
@@ -54,7 +62,13 @@ class Adapters:
             return
         data = await asyncio.to_thread(self._artifacts.read, adapter.fingerprint.uri, adapter.fingerprint.sha256)
         try:
-            self._agent.expect(adapter.served_model, Fingerprint.model_validate_json(data))
+            fingerprint = Fingerprint.model_validate_json(data)
         except ValidationError as error:
             raise Poison(f"the fingerprint of adapter {adapter.id} is not one: {error}") from error
+        self._agent.expect(adapter.served_model, fingerprint, _weights(adapter))
         self._known.add(key)
+
+
+def _weights(adapter: pb.AdapterRef) -> str:
+    """The folder of the weights, which training writes beside the fingerprint."""
+    return str(PurePosixPath(adapter.fingerprint.uri).parent / "adapter")

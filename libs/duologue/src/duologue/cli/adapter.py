@@ -1,4 +1,4 @@
-"""`duologue adapter`: list, show, promote and roll back."""
+"""`duologue adapter`: list, show, promote (for a share first, if one likes) and roll back."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import typer
 
 from duologue.cli.connection import campaign_service
 from duologue.cli.output import AsJson, console, literal, minute, number, print_json, print_table, printable
-from duologue.cli.report import print_evaluation
+from duologue.cli.report import print_canary, print_evaluation
 from duologue.contracts.v1 import campaign_pb2 as pb
 
 app = typer.Typer(
     help="Adapters: fine-tuned agents, released by the gate or by you.",
     no_args_is_help=True,
-    epilog="Examples: duologue adapter list; duologue adapter promote quickstart-r1-0b0e7a52; "
+    epilog="Examples: duologue adapter list; duologue adapter promote quickstart-r1-0b0e7a52 --canary 0.1; "
     "duologue adapter rollback quickstart",
 )
 Name = Annotated[str, typer.Argument(help="Id of an adapter, or the beginning of one.")]
@@ -39,7 +39,7 @@ def list_adapters(
         [
             (
                 adapter.ref.id,
-                adapter.state,
+                _state(adapter),
                 number(adapter.training.last_loss if adapter.training.steps else None),
                 minute(adapter.created_at),
                 adapter.evaluation.reason or adapter.training.error,
@@ -47,11 +47,14 @@ def list_adapters(
             for adapter in adapters
         ],
     )
+    for adapter in adapters:
+        if _is_canary(adapter):
+            print_canary(adapter)
 
 
 @app.command("show")
 def show(adapter: Name, as_json: AsJson = False) -> None:
-    """One adapter: where it comes from, how it was trained, what the gate saw.
+    """One adapter: where it comes from, how it was trained, what the gate saw, how it does as a canary.
 
     Example: duologue adapter show quickstart-r1
     """
@@ -60,7 +63,9 @@ def show(adapter: Name, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    console.print(f"[bold]{literal(found.ref.id)}[/]: {found.state}, agent {literal(found.agent)}, round {found.round}")
+    console.print(
+        f"[bold]{literal(found.ref.id)}[/]: {_state(found)}, agent {literal(found.agent)}, round {found.round}"
+    )
     console.print(f"  served as {printable(found.ref.served_model) or '-'}", markup=False, soft_wrap=True)
     training = found.training
     console.print(
@@ -76,25 +81,56 @@ def show(adapter: Name, as_json: AsJson = False) -> None:
         console.print(f"  failed: {printable(training.error)}", markup=False)
     if found.HasField("evaluation"):
         print_evaluation(found.evaluation)
+    if found.HasField("canary"):
+        print_canary(found)
 
 
 @app.command("promote")
-def promote(adapter: Name) -> None:
-    """Let an adapter answer from now on, whatever the gate said.
+def promote(
+    adapter: Name,
+    canary: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Let it have only this share of the agent's training dialogues, above 0 and below 1, and compare.",
+        ),
+    ] = None,
+) -> None:
+    """Let an adapter answer from now on, whatever the gate said; or with --canary for a share, to see how it does.
 
-    Example: duologue adapter promote quickstart-r1
+    A canary ends with its promotion, with `adapter rollback`, or when another adapter is released. Evaluation dialogues
+    are not touched by it.
+
+    Example: duologue adapter promote quickstart-r1 --canary 0.1
     """
+    if canary is not None and not 0 < canary < 1:
+        raise typer.BadParameter(f"{canary:g} is no share above 0 and below 1", param_hint="--canary")
     with campaign_service() as service:
-        found = service.PromoteAdapter(pb.PromoteAdapterRequest(adapter=adapter)).adapter
-    console.print(printable(f"{found.agent} answers with {found.ref.id}"), markup=False)
+        found = service.PromoteAdapter(pb.PromoteAdapterRequest(adapter=adapter, canary=canary or 0.0)).adapter
+    if canary:
+        told = (
+            f"{found.ref.id} has {found.canary.share:.3g} of the training dialogues of {found.agent}, "
+            f"{found.canary.current_adapter_id or 'the base model'} the others"
+        )
+    else:
+        told = f"{found.agent} answers with {found.ref.id}"
+    console.print(printable(told), markup=False)
 
 
 @app.command("rollback")
 def rollback(agent: Annotated[str, typer.Argument(help="The agent: the name of its campaigns.")]) -> None:
-    """Go back to what answered before the newest release.
+    """End the agent's canary; without one, go back to what answered before the newest release.
 
     Example: duologue adapter rollback quickstart
     """
     with campaign_service() as service:
         found = service.RollbackAdapter(pb.RollbackAdapterRequest(agent=agent)).adapter
     console.print(printable(f"{agent} answers with {found.ref.id or 'the base model'}"), markup=False)
+
+
+def _is_canary(adapter: pb.Adapter) -> bool:
+    return adapter.HasField("canary") and not adapter.canary.ended_at
+
+
+def _state(adapter: pb.Adapter) -> str:
+    return f"{adapter.state}, canary {adapter.canary.share:.3g}" if _is_canary(adapter) else adapter.state

@@ -107,7 +107,11 @@ def _models(layout: Layout) -> Iterator[Finding]:
 
 
 def _released_adapters() -> list[AdapterRef]:
-    """Those that answer now, and that the agent's servers must have. Raises `Failure`."""
+    """Those that answer now, for a share or for all, and that the agent's servers must have. Raises `Failure`."""
     with campaign_service() as service:
         adapters = service.ListAdapters(campaign_pb2.ListAdaptersRequest()).adapters
-    return [adapter.ref for adapter in adapters if adapter.state == "released"]
+    return [adapter.ref for adapter in adapters if adapter.state == "released" or _is_canary(adapter.canary)]
+
+
+def _is_canary(canary: campaign_pb2.Canary) -> bool:
+    return bool(canary.began_at) and not canary.ended_at

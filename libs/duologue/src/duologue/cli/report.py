@@ -63,6 +63,33 @@ def print_evaluation(evaluation: pb.Evaluation) -> None:
     console.print(f"  {verdict}: {literal(evaluation.reason)}")
 
 
+def print_canary(adapter: pb.Adapter) -> None:
+    """How an adapter does, or did, beside the current one in a share of the training dialogues."""
+    canary = adapter.canary
+    evaluation = canary.evaluation
+    rows = [
+        (
+            f"  {item.metric}",
+            _interval(item.current),
+            _interval(item.candidate),
+            _interval(item.gain, signed=True),
+            f"{item.current_dialogues} and {item.candidate_dialogues}",
+        )
+        for item in evaluation.comparisons
+    ]
+    ended = f"to {canary.ended_at}: {canary.outcome}" if canary.ended_at else "until now"
+    against = canary.current_adapter_id or "the base model"
+    title = f"  canary {adapter.ref.id} with {canary.share:.3g} against {against}, {canary.began_at} {ended}"
+    if rows:
+        print_table(title, ("  metric", "current", "candidate", "gain", "dialogues"), rows)
+    else:
+        console.print(printable(title), markup=False)
+    verdict = (
+        "[green]the gate would release it[/]" if evaluation.released else "[yellow]the gate would not release it[/]"
+    )
+    console.print(f"  {verdict}: {literal(evaluation.reason)}")
+
+
 def _outcome(round_: pb.Round) -> str:
     return f", {literal(round_.outcome)}" if round_.outcome and not round_.HasField("evaluation") else ""
 

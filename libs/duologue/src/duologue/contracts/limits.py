@@ -98,7 +98,7 @@ _BY_TYPE: Mapping[int, Limit] = {
 _OF_MESSAGE: Mapping[type[Message], Mapping[str, Limit | None]] = {
     dialogue_pb2.Decision: {"probabilities": _SHARE},
     dialogue_pb2.Turn: {"seconds": _SECONDS},
-    dialogue_pb2.Provenance: {"seed": _ANYTHING},
+    dialogue_pb2.Provenance: {"seed": _ANYTHING, "adapter_id": Name(200, may_be_empty=True)},
     dialogue_pb2.ModelUsage: {
         "part": Name(16, may_be_empty=True),
         "model": Text(4096, without_nul=True),
@@ -159,7 +159,11 @@ _OF_MESSAGE: Mapping[type[Message], Mapping[str, Limit | None]] = {
         "last_loss": _ANYTHING,
         "seconds": _SECONDS,
     },
-    events_pb2.AdapterReleased: {"agent": _SHORT_NAME, "campaign_id": Name(36, may_be_empty=True)},
+    events_pb2.AdapterReleased: {
+        "agent": _SHORT_NAME,
+        "campaign_id": Name(36, may_be_empty=True),
+        "canary_share": _SHARE,
+    },
     events_pb2.CampaignCancelled: {"campaign_id": _ID},
 }
 _BY_FIELD = {message.DESCRIPTOR.full_name: limits for message, limits in _OF_MESSAGE.items()}

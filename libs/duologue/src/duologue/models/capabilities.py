@@ -60,7 +60,9 @@ class _Meta(BaseModel):
     n_ctx: int | None = None
 
 
-class _Model(BaseModel):
+class ListedModel(BaseModel):
+    """A model in /v1/models. vLLM lists its adapters beside their base model."""
+
     model_config = ConfigDict(extra="ignore")
 
     id: str
@@ -77,7 +79,7 @@ class _Model(BaseModel):
 class _Models(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    data: list[_Model]
+    data: list[ListedModel]
 
 
 async def probe(connection: Connection, api: Literal["auto", "tgi", "openai"], model: str) -> Capabilities:
@@ -98,7 +100,7 @@ async def probe(connection: Connection, api: Literal["auto", "tgi", "openai"], m
             )
         if api == "tgi":
             raise ModelUnavailable(f"{connection.url}/info does not answer as TGI's does")
-    listed = await _models(connection)
+    listed = await listed_models(connection)
     dialect = dialect_of(listed[0].owned_by, listed[0].id) if listed else OTHER
     lengths = {entry.id: entry.max_tokens for entry in listed}
     only = next(iter(lengths.values())) if len(lengths) == 1 else 0  # llama.cpp serves it by whatever name
@@ -128,7 +130,7 @@ async def _info(connection: Connection) -> _Info | None:
     return info if info.router == _TGI_ROUTER else None
 
 
-async def _models(connection: Connection) -> list[_Model]:
+async def listed_models(connection: Connection) -> list[ListedModel]:
     """The models that a server lists; none where it keeps no such list, or not for us."""
     try:
         return _Models.model_validate_json(await connection.get("/v1/models", PROBE_SECONDS)).data

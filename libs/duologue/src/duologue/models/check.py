@@ -68,8 +68,8 @@ async def check_adapter_of(part: str, server: ModelServer, served_model: str) ->
             await replica.show(served_model)
         except (ModelRefused, ModelUnavailable) as error:
             problem = (
-                f"{error}\n    Load the adapter under the name {served_model!r} on this server: TGI is started with "
-                "--lora-adapters, vLLM with --lora-modules or asked to by its API. See docs/models."
+                f"{error}\n    This server must serve the adapter as {served_model!r}: TGI is started with it, vLLM "
+                "loads it from models.agent.artifacts. See docs/models/adapters.md."
             )
         return ModelCheck(part, replica.url, served_model, problem, time.perf_counter() - started)
 

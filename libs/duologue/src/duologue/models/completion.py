@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -90,3 +90,7 @@ def written(text: str, stops: Sequence[str]) -> str:
     and without half a surrogate pair, which a model may write."""
     text = next((text.removesuffix(stop) for stop in stops if stop and text.endswith(stop)), text)
     return text.encode("utf-8", "replace").decode()
+
+
+# How a server is asked. Raises `ModelUnavailable` or `ModelRefused`.
+Ask = Callable[[ChatRequest], Awaitable[Completion]]

@@ -121,6 +121,10 @@ class Connection:
         known.ok.inc()
         return reply
 
+    async def order(self, path: str, body: Mapping[str, Any]) -> None:
+        """Have the server do something. What it says to that is not read; raises as `post` does; not counted."""
+        await self._fetch("POST", self.url + path, self._limit, _encode(body).encode())
+
     async def get(self, path: str, seconds: float) -> bytes:
         """The body of a plain GET, within so many seconds. Raises as `post` does; not counted."""
         _, content = await self._fetch("GET", self.url + path, aiohttp.ClientTimeout(total=seconds))

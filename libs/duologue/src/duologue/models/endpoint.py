@@ -37,6 +37,11 @@ class Endpoint(BaseModel):
     calibration: str = Field(
         "", description="A file that `duologue calibrate` wrote: how far this model's probabilities are to be trusted."
     )
+    artifacts: str = Field(
+        "",
+        description="Where this server sees the artifact store, as /mnt/artifacts: a server that loads adapters by its "
+        "API (vLLM) is asked to load them from there. Empty: whoever runs it sees to it that it serves them.",
+    )
     timeout_seconds: float = Field(120.0, gt=0, le=3600, description="For one request, from asking to the last byte.")
     connect_seconds: float = Field(3.0, gt=0, le=60, description="For opening a connection.")
     attempts: int = Field(

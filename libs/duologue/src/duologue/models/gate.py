@@ -22,6 +22,7 @@ from enum import Enum
 from types import TracebackType
 
 from duologue.models.connection import ModelUnavailable
+from duologue.models.fingerprint import WrongAdapter
 
 START = 32
 # A window of measurement: so many answers for each slot, and at least so many in all, or latencies are noise.
@@ -243,6 +244,6 @@ class _Admission:
     ) -> None:
         if error is None:
             self._gate.answered()
-        elif isinstance(error, ModelUnavailable):
+        elif isinstance(error, ModelUnavailable) and not isinstance(error, WrongAdapter):
             self._gate.failed(error, self._era)
         self._gate.leave()

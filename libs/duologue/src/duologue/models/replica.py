@@ -1,4 +1,4 @@
-"""One of the servers of a model: its connection, its gate, what it is, and which adapters it has shown to serve."""
+"""One of the servers of a model: its connection, its gate, what it is, and which adapters it is trusted with."""
 
 from __future__ import annotations
 
@@ -8,26 +8,16 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol
 
-import structlog
-from prometheus_client import Gauge
-
 from duologue.models.backends.openai import OpenAIBackend
 from duologue.models.capabilities import Capabilities, probe
 from duologue.models.completion import ChatRequest, Completion
 from duologue.models.connection import Connection, ModelUnavailable
 from duologue.models.endpoint import Endpoint
-from duologue.models.fingerprint import Fingerprint, WrongAdapter, check_adapter
+from duologue.models.fingerprint import TrainedAdapter
 from duologue.models.gate import Gate
+from duologue.models.lora import LoadedAdapters
+from duologue.models.trust import Trust
 
-log = structlog.get_logger(__name__)
-
-_WRONG = Gauge(
-    "duologue_model_wrong_adapter",
-    "1 while a server answers an adapter's probes as another model.",
-    ("server", "model"),
-)
-# How long an adapter is believed to be served: a server may be restarted, or reload, behind a proxy that hides it.
-TRUSTED_SECONDS = 300.0
 # A server that was not there is left alone for so long, twice as long each time, while another one is.
 _REST_SECONDS = 0.5
 _LONGEST_REST_SECONDS = 30.0
@@ -42,8 +32,8 @@ class Backend(Protocol):
 class Replica:
     """What it is is asked with the first request, and again after it was gone: what comes back may be another.
 
-    `expected`: by the name that an adapter is served under, what it answers to probes. A request for one of them is
-    sent only to a server that has answered so, lately.
+    `expected`: what is known of an adapter, by the name that it is served under. A request for one of them is sent only
+    to a server that has shown to serve it, lately.
     """
 
     def __init__(
@@ -51,17 +41,17 @@ class Replica:
         url: str,
         endpoint: Endpoint,
         gate: Gate,
-        expected: Mapping[str, Fingerprint],
+        expected: Mapping[str, TrainedAdapter],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.connection = Connection(url, endpoint)
         self.gate = gate
         self.has_systemone = True  # until it says that it has no such path
         self._endpoint = endpoint
-        self._expected = expected
+        loaded = LoadedAdapters(self.connection, endpoint.artifacts, clock) if endpoint.artifacts else None
+        self._trust = Trust(url, expected, loaded, clock)
         self._clock = clock
         self._known: tuple[Capabilities, Backend] | None = None
-        self._shown: dict[str, tuple[Fingerprint, float]] = {}  # and until when that is believed
         self._asking = asyncio.Lock()
         self._losses = 0
         self._rests_until = 0.0
@@ -91,27 +81,13 @@ class Replica:
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
-        _, backend = self._known or await self._ask()
-        if request.model in self._expected and not self._is_trusted(request.model):
-            await self.show(request.model)
-        return await backend.complete(request)
+        capabilities, backend = self._known or await self._ask()
+        return await self._trust.complete(request, capabilities, backend.complete)
 
     async def show(self, model: str) -> None:
-        """Have the server answer an adapter's probes. Raises `WrongAdapter` unless it answers as the adapter does."""
-        _, backend = self._known or await self._ask()
-        async with self._asking:
-            if self._is_trusted(model):
-                return
-            fingerprint = self._expected[model]
-            wrong = _WRONG.labels(self.url, model)
-            try:
-                await check_adapter(backend.complete, model, fingerprint)
-            except WrongAdapter as error:
-                wrong.set(1)
-                log.error("another model is served", server=self.url, model=model, found=str(error))
-                raise
-            wrong.set(0)
-            self._shown[model] = fingerprint, self._clock() + TRUSTED_SECONDS
+        """Have the server show that it serves an adapter. Raises `WrongAdapter` if it does not."""
+        capabilities, backend = self._known or await self._ask()
+        await self._trust.look(model, capabilities, backend.complete)
 
     def answered(self) -> None:
         self._losses = 0
@@ -122,7 +98,7 @@ class Replica:
         if error.status == 0:
             self._known = None
             self.has_systemone = True
-            self._shown.clear()
+            self._trust.forget()
         pause = min(_REST_SECONDS * 2.0**self._losses, _LONGEST_REST_SECONDS)
         self._rests_until = self._clock() + max(pause, error.retry_after)
         self._losses = min(self._losses + 1, 10)
@@ -141,7 +117,3 @@ class Replica:
         from duologue.models.backends.tgi import TgiBackend
 
         return TgiBackend(self.connection, self._endpoint, capabilities.most_stops)
-
-    def _is_trusted(self, model: str) -> bool:
-        fingerprint, until = self._shown.get(model, (None, 0.0))
-        return fingerprint is self._expected[model] and self._clock() < until

@@ -14,7 +14,7 @@ from typing import TypeVar
 from duologue.models.completion import Caller
 from duologue.models.connection import ModelUnavailable
 from duologue.models.endpoint import Endpoint
-from duologue.models.fingerprint import Fingerprint
+from duologue.models.fingerprint import Fingerprint, TrainedAdapter, WrongAdapter
 from duologue.models.gate import Gates
 from duologue.models.replica import Replica
 
@@ -33,7 +33,7 @@ class ModelServer:
         self, endpoint: Endpoint, gates: Gates | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.endpoint = endpoint
-        self._expected: dict[str, Fingerprint] = {}
+        self._expected: dict[str, TrainedAdapter] = {}
         gates = gates or Gates()
         self.replicas = [
             Replica(url, endpoint, gates.of(url, endpoint.connections), self._expected, clock) for url in endpoint.urls
@@ -50,20 +50,34 @@ class ModelServer:
     ) -> None:
         await self._stack.aclose()
 
-    def expect(self, served_model: str, fingerprint: Fingerprint) -> None:
-        """From now on, a server is asked for this adapter only after it has answered the adapter's probes."""
-        self._expected[served_model] = fingerprint
+    def expect(self, served_model: str, fingerprint: Fingerprint, folder: str = "") -> None:
+        """From now on, a server is asked for this adapter only after it has answered the adapter's probes.
+
+        `folder`: of its weights in the artifact store, for servers that load adapters when asked to.
+        """
+        self._expected[served_model] = TrainedAdapter(fingerprint, folder)
 
     async def show(self, served_model: str) -> None:
-        """Have every server show that it serves this adapter. Raises `WrongAdapter` for one that serves another."""
-        for replica in self.replicas:
+        """Have every server show that it serves this adapter.
+
+        Raises what one of them raised that could not, `WrongAdapter` above all, after all were asked.
+        """
+
+        async def look(replica: Replica) -> None:
             async with replica.gate.admitted(""):
                 await replica.show(served_model)
+
+        outcomes = await asyncio.gather(*(look(replica) for replica in self.replicas), return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for failure in sorted(failures, key=lambda failure: not isinstance(failure, WrongAdapter)):
+            raise failure
 
     async def ask(self, caller: Caller, question: Callable[[Replica], Awaitable[Answer]]) -> Answer:
         """What a server answers; another one is asked where one does not, and all of them again after a pause.
 
-        Raises `ModelUnavailable` when all attempts met an error that may pass, `ModelRefused` at once for any other.
+        A server that does not serve the adapter is left out, and goes on with what else it is asked for. Raises
+        `ModelUnavailable` when all attempts met an error that may pass, `WrongAdapter` when no server is left,
+        `ModelRefused` at once for any other.
         """
         order = self._order(caller)
         for attempt in range(1, self.endpoint.attempts + 1):
@@ -71,6 +85,10 @@ class ModelServer:
             try:
                 async with replica.gate.admitted(caller.campaign):
                     answer = await question(replica)
+            except WrongAdapter:
+                order = [other for other in order if other is not replica]
+                if not order or attempt == self.endpoint.attempts:
+                    raise
             except ModelUnavailable as error:
                 replica.lost(error)
                 if attempt == self.endpoint.attempts:

@@ -96,7 +96,7 @@ Global___Interval: _TypeAlias = Interval  # noqa: Y015
 
 @_typing.final
 class Comparison(_message.Message):
-    """One metric of the current agent and of the candidate, on paired held-out dialogues."""
+    """One metric of the current agent and of the candidate: on paired held-out dialogues, or in a canary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -105,15 +105,20 @@ class Comparison(_message.Message):
     CANDIDATE_FIELD_NUMBER: _builtins.int
     GAIN_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
+    CURRENT_DIALOGUES_FIELD_NUMBER: _builtins.int
+    CANDIDATE_DIALOGUES_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     pairs: _builtins.int
+    current_dialogues: _builtins.int
+    """In a canary, whose dialogues make no pairs: those that the metric was measured on."""
+    candidate_dialogues: _builtins.int
     @_builtins.property
     def current(self) -> Global___Interval: ...
     @_builtins.property
     def candidate(self) -> Global___Interval: ...
     @_builtins.property
     def gain(self) -> Global___Interval:
-        """Candidate minus current, pair by pair."""
+        """Candidate minus current: pair by pair, in a canary of the means."""
 
     def __init__(
         self,
@@ -123,10 +128,12 @@ class Comparison(_message.Message):
         candidate: Global___Interval | None = ...,
         gain: Global___Interval | None = ...,
         pairs: _builtins.int = ...,
+        current_dialogues: _builtins.int = ...,
+        candidate_dialogues: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "current", b"current", "gain", b"gain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "current", b"current", "gain", b"gain", "metric", b"metric", "pairs", b"pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "candidate_dialogues", b"candidate_dialogues", "current", b"current", "current_dialogues", b"current_dialogues", "gain", b"gain", "metric", b"metric", "pairs", b"pairs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,6 +176,49 @@ class Evaluation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
+
+@_typing.final
+class Canary(_message.Message):
+    """A share of an agent's training dialogues that goes to an adapter which does not answer yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARE_FIELD_NUMBER: _builtins.int
+    CURRENT_ADAPTER_ID_FIELD_NUMBER: _builtins.int
+    BEGAN_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    share: _builtins.float
+    """Above 0, below 1."""
+    current_adapter_id: _builtins.str
+    """What answers for the others; empty: the base model."""
+    began_at: _builtins.str
+    """RFC 3339; ended_at is empty while it goes on."""
+    ended_at: _builtins.str
+    outcome: _builtins.str
+    """How it ended: "promote", "rollback", or "overtaken" by the release of another adapter."""
+    @_builtins.property
+    def evaluation(self) -> Global___Evaluation:
+        """Over its dialogues so far; `released` says what the gate would do. Of one that has ended only in GetAdapter."""
+
+    def __init__(
+        self,
+        *,
+        share: _builtins.float = ...,
+        current_adapter_id: _builtins.str = ...,
+        began_at: _builtins.str = ...,
+        ended_at: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        evaluation: Global___Evaluation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_at", b"began_at", "current_adapter_id", b"current_adapter_id", "ended_at", b"ended_at", "evaluation", b"evaluation", "outcome", b"outcome", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Canary: _TypeAlias = Canary  # noqa: Y015
 
 @_typing.final
 class Round(_message.Message):
@@ -1014,6 +1064,7 @@ class Adapter(_message.Message):
     EVALUATION_FIELD_NUMBER: _builtins.int
     DATASET_IDS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     agent: _builtins.str
     round: _builtins.int
@@ -1028,6 +1079,10 @@ class Adapter(_message.Message):
     def evaluation(self) -> Global___Evaluation: ...
     @_builtins.property
     def dataset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def canary(self) -> Global___Canary:
+        """Its newest one, if any."""
+
     def __init__(
         self,
         *,
@@ -1040,10 +1095,11 @@ class Adapter(_message.Message):
         evaluation: Global___Evaluation | None = ...,
         dataset_ids: _abc.Iterable[_builtins.str] | None = ...,
         created_at: _builtins.str = ...,
+        canary: Global___Canary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation", "ref", b"ref", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "evaluation", b"evaluation", "ref", b"ref", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "campaign_id", b"campaign_id", "created_at", b"created_at", "dataset_ids", b"dataset_ids", "evaluation", b"evaluation", "ref", b"ref", "round", b"round", "state", b"state", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "campaign_id", b"campaign_id", "canary", b"canary", "created_at", b"created_at", "dataset_ids", b"dataset_ids", "evaluation", b"evaluation", "ref", b"ref", "round", b"round", "state", b"state", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1132,15 +1188,19 @@ class PromoteAdapterRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ADAPTER_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     adapter: _builtins.str
+    canary: _builtins.float
+    """Above 0 and below 1: let it have this share of the agent's training dialogues. 0: let it answer."""
     def __init__(
         self,
         *,
         adapter: _builtins.str = ...,
+        canary: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "canary", b"canary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1172,7 +1232,7 @@ class RollbackAdapterRequest(_message.Message):
 
     AGENT_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """The agent whose released adapter goes back to the one before."""
+    """The agent whose canary ends, or, where it has none, whose released adapter goes back to the one before."""
     def __init__(
         self,
         *,

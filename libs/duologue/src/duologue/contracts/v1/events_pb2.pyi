@@ -479,15 +479,22 @@ class AdapterReleased(_message.Message):
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     RELEASED_AT_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    CANARY_SHARE_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Which agent: the campaign's name."""
     campaign_id: _builtins.str
     released_at: _builtins.str
     """RFC 3339."""
     cause: _builtins.str
-    """"gate", or the person's command: "promote", "rollback"."""
+    """"gate", or the person's command: "promote", "canary", "rollback"."""
+    canary_share: _builtins.float
     @_builtins.property
     def adapter(self) -> _dialogue_pb2.AdapterRef: ...
+    @_builtins.property
+    def canary(self) -> _dialogue_pb2.AdapterRef:
+        """The adapter that has this share of the agent's training dialogues, if any."""
+
     def __init__(
         self,
         *,
@@ -496,10 +503,12 @@ class AdapterReleased(_message.Message):
         campaign_id: _builtins.str = ...,
         released_at: _builtins.str = ...,
         cause: _builtins.str = ...,
+        canary: _dialogue_pb2.AdapterRef | None = ...,
+        canary_share: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "canary", b"canary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "agent", b"agent", "campaign_id", b"campaign_id", "cause", b"cause", "released_at", b"released_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "agent", b"agent", "campaign_id", b"campaign_id", "canary", b"canary", "canary_share", b"canary_share", "cause", b"cause", "released_at", b"released_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
