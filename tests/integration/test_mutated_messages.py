@@ -82,7 +82,10 @@ async def models() -> AsyncIterator[ModelServer]:
         is_free_talk = len(request.body["questions"]) == 1  # which would go on for as many turns as are asked for
         return 0.9 if is_free_talk else understands(request, name, question)
 
-    async with ScriptedModelServer(obedient, decide) as server, ModelServer(server.endpoint(attempts=1)) as models:
+    async with (
+        ScriptedModelServer(obedient, decide) as server,
+        ModelServer(server.endpoint(patience_seconds=0)) as models,
+    ):
         yield models
 
 

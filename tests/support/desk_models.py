@@ -80,6 +80,6 @@ def plan(intention: str = "late", workflow: Workflow = DESK, **changes: Any) -> 
 async def play(server: ScriptedModelServer, played: Plan, **options: Any) -> Dialogue:
     """One dialogue with all three models on one server; a failed request is not repeated."""
     told = options.pop("told", None)
-    async with ModelServer(server.endpoint(attempts=1)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0)) as models:
         self_talk = SelfTalk(ChatModel(models), ChatModel(models), DecisionModel(models), **options)
         return await self_talk.play(played, told)

@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[ScriptedModelServer]:
 async def service(server: ScriptedModelServer, tmp_path: Path) -> AsyncIterator[roleplay_pb2_grpc.RoleplayServiceStub]:
     artifacts = ArtifactStore(str(tmp_path / "artifacts"))
     WorkflowStore(artifacts).put(DESK)
-    async with ModelServer(server.endpoint(attempts=1)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0)) as models:
         chat = ChatModel(models)
         self_talk = SelfTalk(chat, chat, DecisionModel(models))
         adapters = Adapters(models, artifacts)

@@ -39,7 +39,7 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
 @pytest.fixture
 async def play(server: ScriptedModelServer, artifacts: ArtifactStore) -> AsyncIterator[PlayDialogue]:
     WorkflowStore(artifacts).put(DESK)
-    async with ModelServer(server.endpoint(attempts=1)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0)) as models:
         chat = ChatModel(models)
         self_talk = SelfTalk(chat, chat, DecisionModel(models))
         yield PlayDialogue(self_talk, WorkflowStore(artifacts), Adapters(models, artifacts))
