@@ -20,10 +20,11 @@ from duologue.core.prompts import (
 )
 from duologue.core.scores import Utterance
 from duologue.core.workflow import EndNode, Intention, SayNode, Workflow, fill
-from duologue.models import Caller, ChatModel, DecisionModel, Sampling
+from duologue.models import Caller, ChatModel, DecisionModel, ModelUnavailable, Sampling
 from duologue_roleplay.graph import GraphPosition
 from duologue_roleplay.manager import Verdict, judge, relevant_choices
 from duologue_roleplay.speculation import Speculation, likely_edge
+from duologue_roleplay.unfinished import Heard, Unfinished
 from duologue_roleplay.utterance import Ask, Spoken, bearing, speak
 
 
@@ -49,10 +50,11 @@ class Plan:
     manager_model: str
     adapter_id: str = ""
     adapter_fingerprint: str = ""
+    deadline: float | None = None  # by the event loop's clock, where somebody waits no longer
 
     @property
     def caller(self) -> Caller:
-        return Caller(self.campaign_id, self.dialogue_id)
+        return Caller(self.campaign_id, self.dialogue_id, self.deadline)
 
 
 @dataclass
@@ -63,6 +65,7 @@ class _Talk:
     position: GraphPosition
     told: Callable[[Turn], Awaitable[None]] | None
     ahead: Speculation
+    heard: Heard
     turns: list[Turn] = field(default_factory=list)
     history: list[Utterance] = field(default_factory=list)
     agent_turns: int = 0
@@ -82,7 +85,10 @@ class _Talk:
 
 
 class SelfTalk:
-    """Plays dialogues with three models. Holds no state between dialogues; play as many at once as you like."""
+    """Plays dialogues with three models, as many at once as you like.
+
+    Of one that breaks off because a server does not answer, the answers are kept for the next try.
+    """
 
     def __init__(self, client: ChatModel, agent: ChatModel, manager: DecisionModel, *, speculate: bool = False) -> None:
         """`speculate`: ask the agent for the likeliest next turn while the manager decides, see `speculation`."""
@@ -90,6 +96,7 @@ class SelfTalk:
         self._agent = agent
         self._manager = manager
         self._speculate = speculate
+        self._unfinished = Unfinished()
 
     async def play(self, plan: Plan, told: Callable[[Turn], Awaitable[None]] | None = None) -> Dialogue:
         """Play a dialogue to its end; `told` is awaited with each turn.
@@ -100,8 +107,12 @@ class SelfTalk:
         plan = self._with_models(plan)
         position = GraphPosition(plan.workflow, plan.intention, random.Random(plan.seed))
         async with Speculation() as ahead:
-            talk = _Talk(plan, position, told, ahead)
-            reason = await self._play_structured(talk) if plan.structured else await self._play_free(talk)
+            talk = _Talk(plan, position, told, ahead, self._unfinished.take(plan))
+            try:
+                reason = await self._play_structured(talk) if plan.structured else await self._play_free(talk)
+            except ModelUnavailable:
+                self._unfinished.keep(plan, talk.heard)
+                raise
             await ahead.settle(talk.turns)
         return Dialogue(
             id=plan.dialogue_id,
@@ -171,8 +182,7 @@ class SelfTalk:
         return EndReason.TURN_LIMIT
 
     async def _agent_speaks(self, talk: _Talk, instruction: str, node: str) -> bool:
-        ask = _agent_ask(talk.plan, talk.history, instruction, len(talk.turns))
-        spoken = await talk.ahead.claim(ask, len(talk.turns)) or await speak(self._agent, ask)
+        spoken = await self._say(talk, self._agent, _agent_ask(talk.plan, talk.history, instruction, len(talk.turns)))
         if not spoken.text:
             talk.bear(spoken)
             return False
@@ -185,7 +195,8 @@ class SelfTalk:
         if not reply.text:
             talk.bear(reply)
             return None
-        if self._speculate and talk.agent_turns < talk.plan.max_turns:
+        is_decided = len(talk.turns) in talk.heard.decided
+        if self._speculate and talk.agent_turns < talk.plan.max_turns and not is_decided:
             self._speak_ahead(talk, reply, node)
         questions = manager_questions(talk.plan.workflow, node, talk.position.facts)
         decisions = await self._decide(talk, reply, talk.position.name, questions)
@@ -203,7 +214,16 @@ class SelfTalk:
         plan = talk.plan
         messages = client_prompt(plan.workflow, plan.persona, plan.intention, talk.history)
         ask = Ask(Role.CLIENT, plan.client_model, messages, plan.sampling, _seed(plan, len(talk.turns)), plan.caller)
-        return await speak(self._client, ask)
+        return await self._say(talk, self._client, ask)
+
+    async def _say(self, talk: _Talk, chat: ChatModel, ask: Ask) -> Spoken:
+        """The answer to `ask`: heard before, or asked for ahead, or now."""
+        place = len(talk.turns)
+        spoken = talk.heard.spoken.get(place)
+        if spoken is None:
+            spoken = await talk.ahead.claim(ask, place) if ask.speaker is Role.AGENT else None
+            spoken = talk.heard.spoken[place] = spoken or await speak(chat, ask)
+        return replace(spoken)  # what follows adds its own cost
 
     async def _decide(
         self, talk: _Talk, reply: Spoken, node: str, questions: dict[str, Question]
@@ -211,9 +231,12 @@ class SelfTalk:
         """Ask the manager about the client's reply, and take the reply into the dialogue with the answers."""
         state = manager_state([*talk.history, Utterance(Role.CLIENT, reply.text)])
         plan = talk.plan
-        answers = await self._manager.ask(
-            state, questions, model=plan.manager_model, relevant=relevant_choices, caller=plan.caller
-        )
+        place = len(talk.turns)
+        answers = talk.heard.decided.get(place)
+        if answers is None:
+            answers = talk.heard.decided[place] = await self._manager.ask(
+                state, questions, model=plan.manager_model, relevant=relevant_choices, caller=plan.caller
+            )
         reply.prompt_tokens += answers.prompt_tokens
         reply.completion_tokens += answers.completion_tokens
         reply.seconds += answers.seconds

@@ -35,13 +35,17 @@ class PlayDialogue:
         return [encode(DIALOGUE_GENERATED, generated, "roleplay")]
 
     async def play(
-        self, event: pb.DialogueRequested, told: Callable[[Turn], Awaitable[None]] | None = None
+        self,
+        event: pb.DialogueRequested,
+        told: Callable[[Turn], Awaitable[None]] | None = None,
+        deadline: float | None = None,
     ) -> Dialogue:
-        plan = self._plan(event)
+        """`deadline`: by the event loop's clock, where somebody waits no longer."""
+        plan = self._plan(event, deadline)
         await self._adapters.expect(event.adapter)
         return await self._self_talk.play(plan, told)
 
-    def _plan(self, event: pb.DialogueRequested) -> Plan:
+    def _plan(self, event: pb.DialogueRequested, deadline: float | None) -> Plan:
         workflow = self._workflows.get(event.workflow)
         try:
             intention = workflow.intention(event.intention_id)
@@ -68,4 +72,5 @@ class PlayDialogue:
             manager_model=event.models.manager,
             adapter_id=event.adapter.id,
             adapter_fingerprint=event.adapter.fingerprint.sha256,
+            deadline=deadline,
         )
