@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from types import TracebackType
 
@@ -31,6 +31,8 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 # What a server asks for is heard up to this: its slip must not cost an hour.
 _LONGEST_CLOSURE_SECONDS = 60.0
+
+_Turn = asyncio.Future[None]
 
 
 class GaveUp(Exception):
@@ -60,11 +62,11 @@ class Gate:
         self.running = 0
         self._limit = Limit(most, clock)
         self._clock = clock
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: OrderedDict[str, dict[_Turn, Callable[[], bool]]] = OrderedDict()
         self._refusals = 0  # in a row, those of one closure counted once
         self._closed_since = 0.0
         self._closed_until = 0.0
-        self._opening: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._told_at = 0.0
 
     @property
@@ -79,7 +81,7 @@ class Gate:
     @property
     def waiting(self) -> int:
         """Requests that have not been let through yet."""
-        return sum(len(queue) for queue in self._waiting.values())
+        return sum(len(turns) for turns in self._waiting.values())
 
     @property
     def is_closed(self) -> bool:
@@ -138,17 +140,15 @@ class Gate:
         if self.has_room:
             self.running += 1
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(campaign, deque()).append(turn)
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(campaign, {})[turn] = gives_up
         self._admit()
         try:
-            while not turn.done():
-                await asyncio.wait((turn,), timeout=_LOOK_SECONDS)
-                if not turn.done() and gives_up():
-                    raise GaveUp
-        except (GaveUp, asyncio.CancelledError):
-            if turn.done():
-                self.leave()  # it was let through and given up in the same moment
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                if turn.exception() is None:
+                    self.leave()  # it was let through and given up in the same moment
             else:
                 self._forget(campaign, turn)
             raise
@@ -164,20 +164,34 @@ class Gate:
     def _admit(self) -> None:
         """Let the next ones through, one of each campaign in turns."""
         while self._waiting and self._admits():
-            campaign, queue = self._waiting.popitem(last=False)
-            turn = queue.popleft()
-            if queue:
-                self._waiting[campaign] = queue
-            turn.set_result(None)
-            self.running += 1
-        if self._waiting and self._opening is None and (closed := self._closed_until - self._clock()) > 0:
-            self._opening = asyncio.get_running_loop().call_later(closed, self._open)
+            campaign, turns = self._waiting.popitem(last=False)
+            turn = next(iter(turns))
+            del turns[turn]
+            if turns:
+                self._waiting[campaign] = turns
+            if not turn.done():  # else it is being cancelled
+                turn.set_result(None)
+                self.running += 1
+        if self._waiting and self._looking is None:
+            closed = self._closed_until - self._clock()
+            pause = min(closed, _LOOK_SECONDS) if closed > 0 else _LOOK_SECONDS
+            self._looking = asyncio.get_running_loop().call_later(pause, self._look)
 
-    def _forget(self, campaign: str, turn: asyncio.Future[None]) -> None:
-        queue = self._waiting[campaign]
-        queue.remove(turn)
-        if not queue:
-            del self._waiting[campaign]
+    def _look(self) -> None:
+        """Send away who gives up, and see whether it is time to open."""
+        self._looking = None
+        for campaign, turns in list(self._waiting.items()):
+            for turn, gives_up in list(turns.items()):
+                if not turn.done() and gives_up():
+                    self._forget(campaign, turn)
+                    turn.set_exception(GaveUp())
+        self._admit()
+
+    def _forget(self, campaign: str, turn: _Turn) -> None:
+        turns = self._waiting.get(campaign, {})
+        turns.pop(turn, None)
+        if not turns:
+            self._waiting.pop(campaign, None)
 
     def _close(self, retry_after: float) -> None:
         now = self._clock()
@@ -188,10 +202,6 @@ class Gate:
                 self._closed_since = now
             self._refusals += 1
         self._closed_until = max(self._closed_until, now + pause)
-
-    def _open(self) -> None:
-        self._opening = None
-        self._admit()
 
 
 class Admission:

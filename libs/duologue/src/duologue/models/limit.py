@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 # Few enough for a small server; a large one is found out by doubling, within seconds.
 START = 8
-# A window of measurement: so many answers for each slot, and at least so many in all, or latencies are noise.
-_WINDOW_TURNS = 2
-_LEAST_ANSWERS = 32
+# A window of measurement: so many answers for each slot, whole rounds where all are begun and answered together, and
+# more rounds while there are few slots, or latencies are noise.
+_FEWEST_ROUNDS, _MOST_ROUNDS = 2, 8
+_ENOUGH_ANSWERS = 32
 # With room to spare throughput says nothing of the limit: this share of the answers must have met it.
 _FULL_SHARE = 0.8
 _DOUBLE = 2.0
@@ -29,7 +30,6 @@ _WORTH = 0.1
 # In windows: a server is tried again after 64 of them at the latest, for what is asked of it changes.
 _LONGEST_PATIENCE = 64
 _AFTER_REFUSAL = 0.8
-_AFTER_LOSS = 0.5
 # One request that breaks off while others are answered tells nothing of the load.
 _LOSSES = 2
 # A queue of this share of the running is what the next step of a batch takes in.
@@ -74,7 +74,8 @@ class Limit:
             return
         self._answers += 1
         self._full += running >= self.value
-        if self._answers >= max(_WINDOW_TURNS * self.value, _LEAST_ANSWERS):
+        rounds = min(max(-(-_ENOUGH_ANSWERS // self.value), _FEWEST_ROUNDS), _MOST_ROUNDS)
+        if self._answers >= rounds * self.value:
             before = self.value
             if self._full >= _FULL_SHARE * self._answers:
                 self._judge(self._answers / max(self._clock() - self._since, 1e-6))
@@ -87,14 +88,15 @@ class Limit:
         if self._trying and self.value > self._kept:
             self._go_back()
         else:
-            self._restart(int(min(self.value, running) * _AFTER_REFUSAL), _EIGHTH)
+            # With few under way it is not ours that are too many: a server that starts, or somebody else's requests.
+            self._restart(max(int(min(self.value, running) * _AFTER_REFUSAL), self.value // 2), _EIGHTH)
         self._trouble(running)
 
     def lost(self, era: int, running: int) -> None:
         """A request that was let in in that era was not answered. A server that was away comes back to less."""
         self._losses += 1
         if era == self.era and self._is_proven and self._losses >= _LOSSES:
-            self._restart(int(min(self.value, running) * _AFTER_LOSS), _DOUBLE)
+            self._restart(self.value // 2, _DOUBLE)
             self._trouble(running)
 
     def told(self, running: int, its_running: float, its_waiting: float, memory: float) -> None:
