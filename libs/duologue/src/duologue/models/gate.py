@@ -202,6 +202,9 @@ class Gate:
                 self._closed_since = now
             self._refusals += 1
         self._closed_until = max(self._closed_until, now + pause)
+        if self._looking is not None:  # who leaves now looks when to open
+            self._looking.cancel()
+            self._looking = None
 
 
 class Admission:

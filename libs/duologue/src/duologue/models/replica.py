@@ -66,6 +66,7 @@ class Replica:
         self._known: tuple[Capabilities, Backend] | None = None
         self._shown: dict[str, tuple[Fingerprint, float]] = {}  # and until when that is believed
         self._asking = asyncio.Lock()
+        self._unanswered: ModelUnavailable | None = None  # the last time that nobody said what it is
         self._losses = 0
         self._rests_until = 0.0
         self._is_on_trial = False
@@ -94,7 +95,9 @@ class Replica:
         """It answers, as far as is known, or it is time to find out."""
         if self.gate.is_closed:
             return False
-        return not self._losses or (self._clock() >= self._rests_until and not self._is_on_trial)
+        if not self._losses:
+            return True
+        return self._clock() >= self._rests_until and not self._is_on_trial and self.gate.has_room
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -150,9 +153,17 @@ class Replica:
         self._losses = min(self._losses + 1, 10)
 
     async def _ask(self) -> tuple[Capabilities, Backend]:
+        """Once for all who want to know: of a server that hangs each would wait in turn."""
+        before = self._unanswered
         async with self._asking:
             if self._known is None:
-                capabilities = await probe(self.connection, self._endpoint.server, self._endpoint.model)
+                if self._unanswered is not before and self._unanswered is not None:
+                    raise ModelUnavailable(str(self._unanswered), self._unanswered.retry_after, self._unanswered.status)
+                try:
+                    capabilities = await probe(self.connection, self._endpoint.server, self._endpoint.model)
+                except ModelUnavailable as error:
+                    self._unanswered = error
+                    raise
                 self._known = capabilities, self._backend(capabilities)
                 if capabilities.most_requests:
                     self.gate.bound(capabilities.most_requests)
