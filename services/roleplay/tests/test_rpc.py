@@ -115,6 +115,21 @@ async def test_a_preview_on_a_busy_model_server_may_be_asked_for_again(
     assert "no room" in (caught.value.details() or "")
 
 
+async def test_a_preview_s_deadline_ends_what_is_asked_for_it(
+    service: roleplay_pb2_grpc.RoleplayServiceStub, server: ScriptedModelServer
+) -> None:
+    release = asyncio.Event()
+    server.faults = [Held(release)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.PreviewDialogue(pb.PreviewDialogueRequest(request=requested()), timeout=0.5).read()
+    # Both sides watch the clock, and either may be the first to say so.
+    assert caught.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+    release.set()
+    async for _ in service.PreviewDialogue(pb.PreviewDialogueRequest(request=requested())):
+        pass
+    assert [request.body for request in server.requests].count(server.requests[0].body) == 2
+
+
 async def test_every_model_server_is_checked_and_one_that_is_down_is_named(
     service: roleplay_pb2_grpc.RoleplayServiceStub, server: ScriptedModelServer
 ) -> None:

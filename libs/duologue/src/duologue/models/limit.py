@@ -137,7 +137,7 @@ class Limit:
                 self._try()
         elif throughput >= self._best * (1 + _WORTH * (self.value / self._kept - 1)):
             self._kept, self._best = self.value, throughput
-            self._patience = 1
+            self._patience = max(self._patience // 2, 1)
             self._step = max(self._step, min(self._step**2, _QUARTER))
             self._try()
         else:
