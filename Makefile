@@ -42,6 +42,7 @@ lint: .venv/.ready ## format, lint, types, import walls, protos
 
 bench: setup ## measurements as ratios, into bench/results.json
 	$(BIN)/python bench/roleplay.py
+	$(BIN)/python bench/overload.py
 	PYTHONPATH=. $(BIN)/python bench/pipeline.py
 
 setup: .venv/.ready .venv-ml/.ready

@@ -92,10 +92,11 @@ async def opened(
     speculate: bool = False,
     connections: int = 128,
     bodies: list[bytes] | None = None,
+    seconds: list[float] | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine whose three models are served at `url`, with its bus and its artifacts in `folder`.
 
-    `bodies`: takes what is sent for utterances, in order.
+    `bodies`: takes what is sent for utterances, in order. `seconds`: takes how long each answer was waited for.
     """
     async with AsyncExitStack() as stack:
         bus = await open_bus(f"sqlite:///{folder}/bus.db")
@@ -107,6 +108,9 @@ async def opened(
         if bodies is not None:
             for server in (client, agent):
                 _record_posts(server.replicas[0].connection, bodies)
+        if seconds is not None:
+            for server in (client, agent, manager):
+                _time_posts(server.replicas[0].connection, seconds)
         workflows = WorkflowStore(artifacts)
         self_talk = SelfTalk(ChatModel(client), ChatModel(agent), DecisionModel(manager), speculate=speculate)
         play = PlayDialogue(self_talk, workflows, Adapters(agent, artifacts))
@@ -142,3 +146,15 @@ def _record_posts(connection: Connection, bodies: list[bytes]) -> None:
         return await post(path, body, shape)
 
     connection.post = recording  # type: ignore[method-assign]
+
+
+def _time_posts(connection: Connection, seconds: list[float]) -> None:
+    post = connection.post
+
+    async def timing(path: str, body: Mapping[str, Any], shape: type = dict) -> Reply:
+        started = time.perf_counter()
+        reply = await post(path, body, shape)
+        seconds.append(time.perf_counter() - started)
+        return reply
+
+    connection.post = timing  # type: ignore[method-assign]

@@ -22,14 +22,29 @@ class StubProcess:
 
     def requests(self) -> int:
         """How many it has been asked."""
-        with urllib.request.urlopen(f"{self.url}/stub/counts") as response:  # noqa: S310  our own URL
-            return sum(json.load(response).values())
+        return sum(self._ask("counts").values())
+
+    def refused(self) -> int:
+        """How many it answered 429, which do not count as asked."""
+        return self._ask("refused")["refused"]
+
+    def _ask(self, what: str) -> dict[str, int]:
+        with urllib.request.urlopen(f"{self.url}/stub/{what}") as response:  # noqa: S310  our own URL
+            return dict(json.load(response))
 
 
 @contextmanager
-def stub(latency_ms: float, *, other_option_every: int = 0) -> Iterator[StubProcess]:
-    """A stub that runs until the block is left."""
-    command = [sys.executable, str(_SCRIPT), f"--latency-ms={latency_ms}", f"--other-option-every={other_option_every}"]
+def stub(
+    latency_ms: float, *, other_option_every: int = 0, knee: int = 0, refuse_beyond: int = 0
+) -> Iterator[StubProcess]:
+    """A stub that runs until the block is left; see `stub_server`."""
+    options = {
+        "latency-ms": latency_ms,
+        "other-option-every": other_option_every,
+        "knee": knee,
+        "refuse-beyond": refuse_beyond,
+    }
+    command = [sys.executable, str(_SCRIPT), *(f"--{name}={value}" for name, value in options.items())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

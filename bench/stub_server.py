@@ -5,8 +5,11 @@ It speaks as much HTTP as a pooled client needs (keep-alive, Content-Length) and
     POST /v1/chat/completions   the same utterance every time, with a usage block
     POST /v1/systemone          the first option of every choice; `applies` and other yes/no questions yes, `ended` no
     GET  /stub/counts           {"chat": ..., "decisions": ...}
+    GET  /stub/refused          {"refused": ...}
 
 `--other-option-every N` has every Nth choice answered with its last option, so that guesses at the first one are wrong.
+`--knee N` has it degrade: with more than N requests at once each takes longer by the square of the excess, so that less
+comes out. `--refuse-beyond N` has it answer 429 to what comes on top of N.
 Runs in a process of its own: `python bench/stub_server.py --latency-ms 100`; the first line it prints is its URL.
 """
 
@@ -44,30 +47,45 @@ _CHAT = _response(
         },
     }
 )
+_BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
 class Stub:
     """What all connections share: the latency, the counts, and answers that were built before."""
 
-    def __init__(self, latency: float, other_option_every: int) -> None:
+    def __init__(self, latency: float, other_option_every: int, knee: int, refuse_beyond: int) -> None:
+        """`knee`, `refuse_beyond`: 0 for none."""
         self.latency = latency
         self.other_option_every = other_option_every
+        self.knee = knee
+        self.refuse_beyond = refuse_beyond
+        self.under_way = 0
         self.chat = 0
         self.decisions = 0
+        self.refused = 0
         self._answers: dict[tuple[bytes, bool], bytes] = {}
 
     def answer(self, path: bytes, body: bytes) -> tuple[float, bytes]:
         """The delay in seconds and the bytes of the response."""
+        if path in (b"/v1/chat/completions", b"/v1/systemone") and 0 < self.refuse_beyond <= self.under_way:
+            self.refused += 1
+            return 0.0, _BUSY
         if path == b"/v1/chat/completions":
             self.chat += 1
-            return self.latency, _CHAT
+            return self._seconds(), _CHAT
         if path == b"/v1/systemone":
             self.decisions += 1
-            return self.latency, self._decide(body)
+            return self._seconds(), self._decide(body)
         if path == b"/stub/counts":
             return 0.0, _response({"chat": self.chat, "decisions": self.decisions})
+        if path == b"/stub/refused":
+            return 0.0, _response({"refused": self.refused})
         return 0.0, _NOT_FOUND
+
+    def _seconds(self) -> float:
+        """What the next answer takes, with those that are under way."""
+        return self.latency * max((self.under_way + 1) / self.knee, 1.0) ** 2 if self.knee else self.latency
 
     def _decide(self, body: bytes) -> bytes:
         is_other = self.other_option_every > 0 and self.decisions % self.other_option_every == 0
@@ -113,9 +131,14 @@ class _Connection(asyncio.Protocol):
             self._received = self._received[whole:]
             delay, response = self._stub.answer(path, body)
             if delay:
-                self._loop.call_later(delay, self._write, response)
+                self._stub.under_way += 1
+                self._loop.call_later(delay, self._write_late, response)
             else:
                 self._write(response)
+
+    def _write_late(self, response: bytes) -> None:
+        self._stub.under_way -= 1
+        self._write(response)
 
     def _write(self, response: bytes) -> None:
         if not self._transport.is_closing():  # the asker may have hung up meanwhile
@@ -127,9 +150,8 @@ def _content_length(head: bytes) -> int:
     return 0 if start < 0 else int(head[start + 17 :].split(b"\r\n", 1)[0])
 
 
-async def serve(latency: float, other_option_every: int) -> None:
+async def serve(stub: Stub) -> None:
     """Serve on a free port of this machine, and print the URL, until the process is ended."""
-    stub = Stub(latency, other_option_every)
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(stub), "127.0.0.1", 0, backlog=4096)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
@@ -139,5 +161,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A stub of a model server, for measurements.")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="time until every answer")
     parser.add_argument("--other-option-every", type=int, default=0, help="every Nth choice takes its last option")
+    parser.add_argument("--knee", type=int, default=0, help="requests at once beyond which less comes out")
+    parser.add_argument("--refuse-beyond", type=int, default=0, help="requests at once beyond which it answers 429")
     options = parser.parse_args()
-    asyncio.run(serve(options.latency_ms / 1000, options.other_option_every))
+    served = Stub(options.latency_ms / 1000, options.other_option_every, options.knee, options.refuse_beyond)
+    asyncio.run(serve(served))

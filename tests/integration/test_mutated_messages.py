@@ -85,7 +85,10 @@ async def models() -> AsyncIterator[ModelServer]:
     def say(request: ModelRequest) -> Said | str:
         return "end" if is_stage(request) else obedient(request)
 
-    async with ScriptedModelServer(say, decide) as server, ModelServer(server.endpoint(attempts=1)) as models:
+    async with (
+        ScriptedModelServer(say, decide) as server,
+        ModelServer(server.endpoint(patience_seconds=0)) as models,
+    ):
         yield models
 
 

@@ -55,7 +55,9 @@ class AnsweringServer:
             await self._runner.cleanup()
 
     def endpoint(self, **changes: Any) -> Endpoint:
-        return Endpoint(**{"url": self.url, "model": "served", "timeout_seconds": 30.0, "attempts": 1} | changes)
+        return Endpoint(
+            **{"url": self.url, "model": "served", "timeout_seconds": 30.0, "patience_seconds": 0.0} | changes
+        )
 
     def asked(self, path: str) -> list[Asked]:
         return [request for request in self.requests if request.path == path]

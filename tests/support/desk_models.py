@@ -122,6 +122,6 @@ def plan(intention: str = "late", workflow: Workflow = DESK, **changes: Any) -> 
 async def play(server: ScriptedModelServer, played: Plan, **options: Any) -> Dialogue:
     """One dialogue with all three models on one server; a failed request is not repeated. `endpoint`: its changes."""
     told, changes = options.pop("told", None), options.pop("endpoint", {})
-    async with ModelServer(server.endpoint(attempts=1, **changes)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0, **changes)) as models:
         self_talk = SelfTalk(ChatModel(models), ChatModel(models), DecisionModel(models), **options)
         return await self_talk.play(played, told)

@@ -59,7 +59,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def agent(server: ScriptedModelServer, clock: Clock) -> AsyncIterator[ModelServer]:
-    async with ModelServer(server.endpoint(attempts=1), clock=clock) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0), clock=clock) as models:
         yield models
 
 

@@ -17,6 +17,7 @@ from duologue.bus.retry import RetryPolicy
 from duologue.contracts.topics import CAMPAIGN_CANCELLED, DIALOGUE_GENERATED, DIALOGUE_REQUESTED
 from duologue.contracts.v1 import events_pb2
 from duologue.models import ChatModel, DecisionModel, Gates, ModelServer
+from duologue.models.limit import START
 from duologue.runtime.cancellations import Cancellations
 from duologue.runtime.runtime import record_handler
 from duologue.store import ArtifactStore, WorkflowStore
@@ -130,13 +131,13 @@ async def test_dialogues_of_another_campaign_are_played_on(
     bus: EmbeddedBus, server: ScriptedModelServer, tmp_path: Path
 ) -> None:
     release = asyncio.Event()
-    server.faults = [Held(release) for _ in range(12)]
-    await ask_for(bus, CAMPAIGN_ID, 10)
+    server.faults = [Held(release) for _ in range(START)]  # all that a server is given at first
+    await ask_for(bus, CAMPAIGN_ID, START - 2)
     await ask_for(bus, OTHER, 2)
     async with role_play(bus, server, tmp_path):
-        await server.arrived(12)
+        await server.arrived(START)
         await cancel(bus, CAMPAIGN_ID)
-        await given_up(server, 10)
+        await given_up(server, START - 2)
         release.set()
         await all_is_done(bus)
     assert await generated(bus) == [OTHER, OTHER]

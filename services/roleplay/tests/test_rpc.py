@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[ScriptedModelServer]:
 async def service(server: ScriptedModelServer, tmp_path: Path) -> AsyncIterator[roleplay_pb2_grpc.RoleplayServiceStub]:
     artifacts = ArtifactStore(str(tmp_path / "artifacts"))
     WorkflowStore(artifacts).put(DESK)
-    async with ModelServer(server.endpoint(attempts=1)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0)) as models:
         chat = ChatModel(models)
         self_talk = SelfTalk(chat, chat, DecisionModel(models))
         adapters = Adapters(models, artifacts)
@@ -113,6 +113,21 @@ async def test_a_preview_on_a_busy_model_server_may_be_asked_for_again(
         await service.PreviewDialogue(pb.PreviewDialogueRequest(request=requested())).read()
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "no room" in (caught.value.details() or "")
+
+
+async def test_a_preview_s_deadline_ends_what_is_asked_for_it(
+    service: roleplay_pb2_grpc.RoleplayServiceStub, server: ScriptedModelServer
+) -> None:
+    release = asyncio.Event()
+    server.faults = [Held(release)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.PreviewDialogue(pb.PreviewDialogueRequest(request=requested()), timeout=0.5).read()
+    # Both sides watch the clock, and either may be the first to say so.
+    assert caught.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+    release.set()
+    async for _ in service.PreviewDialogue(pb.PreviewDialogueRequest(request=requested())):
+        pass
+    assert [request.body for request in server.requests].count(server.requests[0].body) == 2
 
 
 async def test_every_model_server_is_checked_and_one_that_is_down_is_named(

@@ -32,7 +32,7 @@ async def server() -> AsyncIterator[ScriptedModelServer]:
 
 @pytest.fixture
 async def scorer(server: ScriptedModelServer) -> AsyncIterator[Scorer]:
-    async with ModelServer(server.endpoint(attempts=1)) as judge:
+    async with ModelServer(server.endpoint(patience_seconds=0)) as judge:
         yield Scorer(DecisionModel(judge))
 
 

@@ -23,7 +23,7 @@ async def server() -> AsyncIterator[ScriptedModelServer]:
 
 @pytest.fixture
 async def chat(server: ScriptedModelServer) -> AsyncIterator[ChatModel]:
-    async with ModelServer(server.endpoint(attempts=1)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0)) as models:
         yield ChatModel(models)
 
 
@@ -118,7 +118,7 @@ async def test_half_a_surrogate_pair_does_not_go_on(server: ScriptedModelServer,
 
 async def test_seconds_include_the_tries_that_failed(server: ScriptedModelServer) -> None:
     server.faults = [Answered(503)]
-    async with ModelServer(server.endpoint(attempts=2)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=30)) as models:
         completion: Completion = await ChatModel(models).complete(HELLO, Sampling())
     assert completion.seconds >= server.requests[1].at - server.requests[0].at
 

@@ -43,7 +43,7 @@ async def test_a_check_that_fails_says_what_to_do_and_is_not_repeated(
     for check in (check_chat, check_decisions):
         server.requests.clear()
         server.faults = [fault]
-        (found,) = await check("agent", server.endpoint(attempts=20))
+        (found,) = await check("agent", server.endpoint(patience_seconds=30))
         assert advice in found.problem
         assert len(server.requests) == 1
 
@@ -59,6 +59,8 @@ async def test_an_unknown_model_is_named_with_those_that_the_server_lists(status
 
 
 async def test_a_server_that_is_not_there_is_found_out_in_seconds(server: ScriptedModelServer) -> None:
-    (found,) = await check_chat("client", server.endpoint(url="http://127.0.0.1:9", attempts=20, timeout_seconds=3600))
+    (found,) = await check_chat(
+        "client", server.endpoint(url="http://127.0.0.1:9", patience_seconds=30, timeout_seconds=3600)
+    )
     assert "models.client.url" in found.problem
     assert found.seconds < 5

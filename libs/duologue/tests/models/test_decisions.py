@@ -28,7 +28,7 @@ async def server() -> AsyncIterator[ScriptedModelServer]:
 
 @pytest.fixture
 async def manager(server: ScriptedModelServer) -> AsyncIterator[DecisionModel]:
-    async with ModelServer(server.endpoint(attempts=1)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0)) as models:
         yield DecisionModel(models)
 
 

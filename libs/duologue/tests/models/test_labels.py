@@ -116,7 +116,7 @@ def test_a_letter_of_which_no_number_is_told_is_not_read() -> None:
 
 
 async def ask(server: AnsweringServer | TgiDouble, questions: Mapping[str, Question], **changes: Any) -> Any:
-    async with ModelServer(server.endpoint(attempts=1, **changes)) as models:
+    async with ModelServer(server.endpoint(patience_seconds=0, **changes)) as models:
         return await DecisionModel(models).ask("Client: Hello.", questions)
 
 

@@ -55,7 +55,7 @@ async def vllm() -> AsyncIterator[VllmDouble]:
 
 @pytest.fixture
 async def models(vllm: VllmDouble, clock: Clock) -> AsyncIterator[ModelServer]:
-    async with ModelServer(vllm.endpoint(attempts=1), clock=clock) as models:
+    async with ModelServer(vllm.endpoint(patience_seconds=0), clock=clock) as models:
         for name in ("desk-r1", "desk-r2"):
             models.expect(name, fingerprint(name), folder(name))
         yield models
@@ -94,7 +94,7 @@ async def test_many_dialogues_that_begin_at_once_load_their_adapter_once(models:
 
 
 async def test_of_two_processes_that_load_at_once_both_go_on(models: ModelServer, vllm: VllmDouble) -> None:
-    async with ModelServer(vllm.endpoint(attempts=1)) as other:
+    async with ModelServer(vllm.endpoint(patience_seconds=0)) as other:
         other.expect("desk-r1", fingerprint("desk-r1"), folder("desk-r1"))
         said = await asyncio.gather(say(models, "desk-r1"), say(other, "desk-r1"))
     assert said == ["desk-r1 says Hello."] * 2
@@ -160,7 +160,7 @@ async def test_an_adapter_that_can_not_be_loaded_waits_and_says_why(
 
 
 async def test_a_server_that_takes_no_orders_is_told_of_with_what_to_do() -> None:
-    async with VllmDouble({}, allows_updating=False) as vllm, ModelServer(vllm.endpoint(attempts=1)) as models:
+    async with VllmDouble({}, allows_updating=False) as vllm, ModelServer(vllm.endpoint(patience_seconds=0)) as models:
         models.expect("desk-r1", fingerprint("desk-r1"), folder("desk-r1"))
         (found,) = await check_adapter_of("adapter", models, "desk-r1")
     assert "/v1/load_lora_adapter answered 404" in found.problem
@@ -169,7 +169,7 @@ async def test_a_server_that_takes_no_orders_is_told_of_with_what_to_do() -> Non
 
 
 async def test_without_a_place_for_the_files_nothing_is_loaded_and_what_is_not_served_waits(vllm: VllmDouble) -> None:
-    async with ModelServer(vllm.endpoint(attempts=1, artifacts="")) as models:
+    async with ModelServer(vllm.endpoint(patience_seconds=0, artifacts="")) as models:
         models.expect("desk-r1", fingerprint("desk-r1"), folder("desk-r1"))
         with pytest.raises(WrongAdapter, match=r"desk-r1 is not served: .*does not exist"):
             await say(models, "desk-r1")
@@ -188,7 +188,7 @@ async def test_other_weights_under_an_adapters_name_are_not_used_and_not_replace
 async def test_where_one_server_is_wrong_the_others_go_on_and_it_keeps_what_else_it_does(clock: Clock) -> None:
     async with VllmDouble({}) as wrong, VllmDouble(weights("desk-r1")) as right:
         url = f"{wrong.url},{right.url}"
-        async with ModelServer(right.endpoint(attempts=2, url=url), clock=clock) as models:
+        async with ModelServer(right.endpoint(patience_seconds=0, url=url), clock=clock) as models:
             models.expect("desk-r1", fingerprint("desk-r1"), folder("desk-r1"))
             (lame, _) = models.replicas
             limit = lame.gate.limit
@@ -196,14 +196,14 @@ async def test_where_one_server_is_wrong_the_others_go_on_and_it_keeps_what_else
             assert {await say(models, "desk-r1", dialogue) for dialogue in dialogues} == {"desk-r1 says Hello."}
             assert told_wrong(wrong, "desk-r1") == 1
             assert wrong.asked == []
-            assert (lame.gate.limit, lame.rests) == (limit, False)
+            assert (lame.gate.limit, lame.is_there) == (limit, True)
             assert {await say(models, BASE, dialogue) for dialogue in dialogues} == {"Base."}
             assert set(wrong.asked) == {BASE}
 
 
 async def test_a_release_is_shown_by_every_server_even_if_the_first_is_wrong() -> None:
     async with VllmDouble({}) as wrong, VllmDouble(weights("desk-r1")) as right:
-        async with ModelServer(right.endpoint(attempts=1, url=f"{wrong.url},{right.url}")) as models:
+        async with ModelServer(right.endpoint(patience_seconds=0, url=f"{wrong.url},{right.url}")) as models:
             models.expect("desk-r1", fingerprint("desk-r1"), folder("desk-r1"))
             with pytest.raises(WrongAdapter, match=wrong.url):
                 await models.show("desk-r1")
@@ -221,7 +221,7 @@ async def test_a_server_that_turns_wrong_is_stopped_within_the_time_that_it_is_t
 
 
 async def test_a_server_that_is_gone_is_unavailable_not_wrong(vllm: VllmDouble) -> None:
-    async with ModelServer(vllm.endpoint(attempts=1, url="http://127.0.0.1:9")) as models:
+    async with ModelServer(vllm.endpoint(patience_seconds=0, url="http://127.0.0.1:9")) as models:
         models.expect("desk-r1", fingerprint("desk-r1"), folder("desk-r1"))
         with pytest.raises(ModelUnavailable) as raised:
             await say(models, "desk-r1")

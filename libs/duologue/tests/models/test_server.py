@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from duologue.models import Endpoint, ModelRefused, ModelServer, ModelUnavailable
 from duologue.models.completion import NOBODY
+from duologue.models.patience import _pause
 from duologue.models.replica import Replica
-from duologue.models.server import _pause
 from tests.support.model_server import (
     CHAT,
     Answered,
@@ -75,17 +75,17 @@ async def test_an_answer_is_given_as_it_came(server: ScriptedModelServer) -> Non
 @pytest.mark.parametrize("fault", PASSING, ids=repr)
 async def test_trouble_that_may_pass_is_met_with_another_try(server: ScriptedModelServer, fault: Fault) -> None:
     server.faults = [fault]
-    await post(server.endpoint(attempts=2))
+    await post(server.endpoint(patience_seconds=30))
     assert len(server.requests) == 2
     first, second = server.requests
     assert first.body == second.body
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=repr)
-async def test_trouble_that_stays_is_told_after_all_tries(server: ScriptedModelServer, fault: Fault) -> None:
+async def test_trouble_is_told_at_once_where_there_is_no_patience(server: ScriptedModelServer, fault: Fault) -> None:
     server.faults = [fault]
     with pytest.raises(ModelUnavailable, match=server.url):
-        await post(server.endpoint(attempts=1))
+        await post(server.endpoint(patience_seconds=0))
     assert len(server.requests) == 1
 
 
@@ -93,7 +93,7 @@ async def test_trouble_that_stays_is_told_after_all_tries(server: ScriptedModelS
 async def test_a_refusal_is_told_at_once_with_what_the_server_says(server: ScriptedModelServer, status: int) -> None:
     server.faults = [Answered(status, '{"detail": "top_p must be below 1"}')]
     with pytest.raises(ModelRefused, match=rf"answered {status}: .*top_p must be below 1") as caught:
-        await post(server.endpoint(attempts=5))
+        await post(server.endpoint(patience_seconds=30))
     assert caught.value.status == status
     assert len(server.requests) == 1
 
@@ -107,7 +107,7 @@ async def test_of_a_long_answer_only_the_beginning_is_told(server: ScriptedModel
 
 async def test_a_server_that_names_a_time_is_left_alone_for_so_long(server: ScriptedModelServer) -> None:
     server.faults = [overloaded("1")]
-    await post(server.endpoint(attempts=2))
+    await post(server.endpoint(patience_seconds=30))
     first, second = server.requests
     assert second.at - first.at >= 1.0
 
@@ -115,7 +115,7 @@ async def test_a_server_that_names_a_time_is_left_alone_for_so_long(server: Scri
 async def test_the_time_that_a_server_named_is_passed_on_when_it_gives_no_way(server: ScriptedModelServer) -> None:
     server.faults = [overloaded("3600")]
     with pytest.raises(ModelUnavailable) as caught:
-        await post(server.endpoint(attempts=1))
+        await post(server.endpoint(patience_seconds=0))
     assert caught.value.retry_after == 3600
 
 
@@ -125,32 +125,31 @@ async def test_a_time_that_is_no_number_of_seconds_counts_as_none(
 ) -> None:
     server.faults = [overloaded(value)]
     with pytest.raises(ModelUnavailable) as caught:
-        await post(server.endpoint(attempts=1))
+        await post(server.endpoint(patience_seconds=0))
     assert caught.value.retry_after == 0
 
 
-def test_pauses_grow_and_are_never_longer_than_ten_seconds() -> None:
-    pauses = [max(_pause(attempt, 0.0) for _ in range(200)) for attempt in range(1, 8)]
+def test_pauses_grow_and_are_never_longer_than_five_seconds() -> None:
+    pauses = [max(_pause(time) for _ in range(200)) for time in range(1, 8)]
     assert all(later > earlier for earlier, later in itertools.pairwise(pauses[:4]))
-    assert all(pause <= 10 for pause in pauses)
-    assert _pause(1, 3600.0) == 10
+    assert all(pause <= 5 for pause in pauses)
 
 
 async def test_nobody_waits_longer_than_the_time_limit(server: ScriptedModelServer) -> None:
     never = asyncio.Event()
     server.faults = [Held(never)]
     with pytest.raises(ModelUnavailable, match="did not answer in time"):
-        await post(server.endpoint(attempts=1, timeout_seconds=0.1))
+        await post(server.endpoint(patience_seconds=0, timeout_seconds=0.1))
 
 
 async def test_a_server_that_was_too_slow_once_is_asked_again(server: ScriptedModelServer) -> None:
     server.faults = [Held(asyncio.Event())]
-    await post(server.endpoint(attempts=2, timeout_seconds=0.2))
+    await post(server.endpoint(patience_seconds=30, timeout_seconds=0.2))
 
 
 async def test_a_server_that_is_not_there_is_named(server: ScriptedModelServer) -> None:
     with pytest.raises(ModelUnavailable, match=r"http://127\.0\.0\.1:9/v1/chat/completions: .*Connect"):
-        await post(server.endpoint(url="http://127.0.0.1:9", attempts=1))
+        await post(server.endpoint(url="http://127.0.0.1:9", patience_seconds=0))
 
 
 async def test_a_server_that_comes_back_between_two_tries_is_found(server: ScriptedModelServer) -> None:
@@ -174,7 +173,7 @@ async def test_the_key_is_sent_as_a_bearer_token(server: ScriptedModelServer) ->
 )
 async def test_the_key_is_in_no_error_and_no_log(server: ScriptedModelServer, fault: Fault) -> None:
     server.faults = [fault]
-    endpoint = server.endpoint(api_key="s3cret-key", attempts=1, timeout_seconds=0.2)
+    endpoint = server.endpoint(api_key="s3cret-key", patience_seconds=0, timeout_seconds=0.2)
     with structlog.testing.capture_logs() as logs, pytest.raises((ModelRefused, ModelUnavailable)) as caught:
         await post(endpoint)
     error: BaseException | None = caught.value

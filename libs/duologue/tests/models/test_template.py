@@ -141,7 +141,7 @@ def test_an_agent_that_opens_is_led_by_what_the_system_said() -> None:
 
 
 async def test_a_tgi_whose_template_is_strict_is_asked_in_turns_and_remembered() -> None:
-    async with TgiDouble(chat_template=STRICT) as tgi, ModelServer(tgi.endpoint(attempts=1)) as server:
+    async with TgiDouble(chat_template=STRICT) as tgi, ModelServer(tgi.endpoint(patience_seconds=0)) as server:
         for _ in range(2):
             await server.replicas[0].complete(ChatRequest(OPENS, GREEDY, "tgi"))
         asked = [request.body["messages"] for request in tgi.asked("/chat_tokenize")]

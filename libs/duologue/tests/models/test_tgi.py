@@ -33,7 +33,7 @@ async def tgi(model: ScriptedModel) -> AsyncIterator[TgiDouble]:
 
 
 async def complete(tgi: TgiDouble, request: ChatRequest, **changes: object) -> Completion:
-    async with ModelServer(tgi.endpoint(attempts=1, **changes)) as server:
+    async with ModelServer(tgi.endpoint(patience_seconds=0, **changes)) as server:
         return await server.replicas[0].complete(request)
 
 
@@ -173,7 +173,10 @@ async def test_an_overloaded_server_is_asked_again_until_it_has_room() -> None:
 
 
 async def test_a_request_that_is_given_up_frees_its_slot() -> None:
-    async with TgiDouble(limits=Limits(concurrent_requests=1)) as tgi, ModelServer(tgi.endpoint(attempts=1)) as server:
+    async with (
+        TgiDouble(limits=Limits(concurrent_requests=1)) as tgi,
+        ModelServer(tgi.endpoint(patience_seconds=0)) as server,
+    ):
         tgi.may_write.clear()
         lost = asyncio.create_task(ChatModel(server).complete(HELLO, GREEDY))
 

@@ -39,7 +39,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def endpoint(url: str) -> Endpoint:
-    return Endpoint(url=url, model=MODEL, attempts=1)
+    return Endpoint(url=url, model=MODEL, patience_seconds=0)
 
 
 @pytest.fixture

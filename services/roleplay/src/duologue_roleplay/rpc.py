@@ -30,7 +30,9 @@ class RoleplayRpc(roleplay_pb2_grpc.RoleplayServiceServicer):
     ) -> AsyncIterator[pb.PreviewDialogueResponse]:
         check_limits(request.request)
         turns: asyncio.Queue[Turn | None] = asyncio.Queue()
-        playing = asyncio.create_task(self._play.play(request.request, turns.put))
+        left = context.time_remaining()
+        deadline = None if left is None else asyncio.get_running_loop().time() + left
+        playing = asyncio.create_task(self._play.play(request.request, turns.put, deadline))
         playing.add_done_callback(lambda _: turns.put_nowait(None))
         try:
             while (turn := await turns.get()) is not None:

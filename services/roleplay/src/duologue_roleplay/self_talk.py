@@ -13,11 +13,12 @@ from duologue.core.prompts import say_now
 from duologue.core.scores import Utterance
 from duologue.core.usage import Ledger, Part
 from duologue.core.workflow import EndNode, Intention, SayNode, Workflow
-from duologue.models import Caller, ChatModel, DecisionModel, Sampling
+from duologue.models import Caller, ChatModel, DecisionModel, ModelUnavailable, Sampling
 from duologue_roleplay.graph import GraphPosition
 from duologue_roleplay.manager import Cue, DecidingManager, Manager, Scene, Verdict
 from duologue_roleplay.speculation import Speculation, likely_edge
 from duologue_roleplay.ulmer2024 import PaperManager
+from duologue_roleplay.unfinished import Heard, Unfinished
 from duologue_roleplay.utterance import Ask, Spoken, bearing, speak
 
 
@@ -44,10 +45,11 @@ class Plan:
     adapter_id: str = ""
     adapter_fingerprint: str = ""
     preset: Preset = Preset.DUOLOGUE
+    deadline: float | None = None  # by the event loop's clock, where somebody waits no longer
 
     @property
     def caller(self) -> Caller:
-        return Caller(self.campaign_id, self.dialogue_id)
+        return Caller(self.campaign_id, self.dialogue_id, self.deadline)
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _Talk:
     position: GraphPosition
     told: Callable[[Turn], Awaitable[None]] | None
     ahead: Speculation
+    heard: Heard
     turns: list[Turn] = field(default_factory=list)
     history: list[Utterance] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
@@ -82,7 +85,10 @@ class _Talk:
 
 
 class SelfTalk:
-    """Plays dialogues with three models. Holds no state between dialogues; play as many at once as you like."""
+    """Plays dialogues with three models, as many at once as you like.
+
+    Of one that breaks off because a server does not answer, the answers are kept for the next try.
+    """
 
     def __init__(self, client: ChatModel, agent: ChatModel, manager: DecisionModel, *, speculate: bool = False) -> None:
         """`speculate`: ask the agent for the likeliest next turn while the manager decides, see `speculation`."""
@@ -93,6 +99,7 @@ class SelfTalk:
             Preset.ULMER2024: PaperManager(client),
         }
         self._speculate = speculate
+        self._unfinished = Unfinished()
 
     async def play(self, plan: Plan, told: Callable[[Turn], Awaitable[None]] | None = None) -> Dialogue:
         """Play a dialogue to its end; `told` is awaited with each turn.
@@ -103,8 +110,12 @@ class SelfTalk:
         plan = self._with_models(plan)
         position = GraphPosition(plan.workflow, plan.intention, random.Random(plan.seed))
         async with Speculation() as ahead:
-            talk = _Talk(plan, position, told, ahead)
-            reason = await self._play_structured(talk) if plan.structured else await self._play_free(talk)
+            talk = _Talk(plan, position, told, ahead, self._unfinished.take(plan))
+            try:
+                reason = await self._play_structured(talk) if plan.structured else await self._play_free(talk)
+            except ModelUnavailable:
+                self._unfinished.keep(plan, talk.heard)
+                raise
             talk.ledger.book(Part.AGENT, plan.agent_model, await ahead.settle(talk.turns), wasted=True)
         return Dialogue(
             id=plan.dialogue_id,
@@ -170,7 +181,7 @@ class SelfTalk:
 
     async def _agent_speaks(self, talk: _Talk, cue: Cue) -> bool:
         ask = _agent_ask(talk.plan, talk.history, cue.instruction, len(talk.turns))
-        spoken = await talk.ahead.claim(ask, len(talk.turns)) or await speak(self._agent, ask)
+        spoken = await self._say(talk, self._agent, ask)
         talk.book(Part.AGENT, talk.plan.agent_model, spoken)
         if not spoken.text:
             talk.bear(spoken)
@@ -184,7 +195,8 @@ class SelfTalk:
         if not reply.text:
             talk.bear(reply)
             return None
-        if self._speculate and node is not None and talk.agent_turns < talk.plan.max_turns:
+        is_decided = len(talk.turns) in talk.heard.weighed
+        if self._speculate and node is not None and talk.agent_turns < talk.plan.max_turns and not is_decided:
             self._speak_ahead(talk, reply, node)
         return await self._weigh(talk, reply, node)
 
@@ -200,16 +212,28 @@ class SelfTalk:
         plan = talk.plan
         messages = PROMPTS[plan.preset].client(plan.workflow, plan.persona, plan.intention, talk.history)
         ask = Ask(Role.CLIENT, plan.client_model, messages, plan.sampling, _seed(plan, len(talk.turns)), plan.caller)
-        spoken = await speak(self._client, ask)
+        spoken = await self._say(talk, self._client, ask)
         talk.book(Part.CLIENT, plan.client_model, spoken)
+        return spoken
+
+    async def _say(self, talk: _Talk, chat: ChatModel, ask: Ask) -> Spoken:
+        """The answer to `ask`: heard before, or asked for ahead, or now."""
+        place = len(talk.turns)
+        spoken = talk.heard.spoken.get(place)
+        if spoken is None:
+            spoken = await talk.ahead.claim(ask, place) if ask.speaker is Role.AGENT else None
+            spoken = talk.heard.spoken[place] = spoken or await speak(chat, ask)
         return spoken
 
     async def _weigh(self, talk: _Talk, reply: Spoken, node: SayNode | None) -> Verdict:
         """Ask the manager about the client's reply, and take the reply into the dialogue with the answers."""
-        plan, position = talk.plan, talk.position
-        history = [*talk.history, Utterance(Role.CLIENT, reply.text)]
-        scene = Scene(history, node, plan.workflow, position.facts, plan.manager_model, plan.caller)
-        verdict, answers = await self._managers[plan.preset].weigh(scene)
+        plan, position, place = talk.plan, talk.position, len(talk.turns)
+        weighed = talk.heard.weighed.get(place)
+        if weighed is None:
+            history = [*talk.history, Utterance(Role.CLIENT, reply.text)]
+            scene = Scene(history, node, plan.workflow, position.facts, plan.manager_model, plan.caller)
+            weighed = talk.heard.weighed[place] = await self._managers[plan.preset].weigh(scene)
+        verdict, answers = weighed
         talk.ledger.book(Part.MANAGER, plan.manager_model, answers.usage)
         answered = position.name if node is not None else ""
         turn = _turn(Role.CLIENT, reply, answered, decisions=tuple(answers.decisions.values()))

@@ -35,13 +35,17 @@ class PlayDialogue:
         return [encode(DIALOGUE_GENERATED, generated, "roleplay")]
 
     async def play(
-        self, event: pb.DialogueRequested, told: Callable[[Turn], Awaitable[None]] | None = None
+        self,
+        event: pb.DialogueRequested,
+        told: Callable[[Turn], Awaitable[None]] | None = None,
+        deadline: float | None = None,
     ) -> Dialogue:
-        plan = self._plan(event)
+        """`deadline`: by the event loop's clock, where somebody waits no longer."""
+        plan = self._plan(event, deadline)
         await self._adapters.expect(event.adapter)
         return await self._self_talk.play(plan, told)
 
-    def _plan(self, event: pb.DialogueRequested) -> Plan:
+    def _plan(self, event: pb.DialogueRequested, deadline: float | None) -> Plan:
         workflow, decoding = self._workflows.get(event.workflow), event.decoding
         try:
             intention = workflow.intention(event.intention_id)
@@ -69,4 +73,5 @@ class PlayDialogue:
             adapter_id=event.adapter.id,
             adapter_fingerprint=event.adapter.fingerprint.sha256,
             preset=preset_from_proto(event.role_play.preset),
+            deadline=deadline,
         )

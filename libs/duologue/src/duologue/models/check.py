@@ -78,7 +78,7 @@ async def check_adapter_of(part: str, server: ModelServer, served_model: str) ->
 
 async def _check(part: str, endpoint: Endpoint, ask: Callable[[ModelServer], Awaitable[None]]) -> list[ModelCheck]:
     patient = endpoint.model_copy(
-        update={"attempts": 1, "timeout_seconds": min(endpoint.timeout_seconds, CHECK_SECONDS)}
+        update={"patience_seconds": 0.0, "timeout_seconds": min(endpoint.timeout_seconds, CHECK_SECONDS)}
     )
     return await asyncio.gather(
         *(_check_server(part, patient.model_copy(update={"url": url}), ask) for url in endpoint.urls)

@@ -12,10 +12,14 @@ from duologue.core.usage import Usage
 
 
 class Caller(NamedTuple):
-    """For whom a request is: campaigns share a server fairly, and a dialogue stays with its server."""
+    """For whom a request is: campaigns share a server fairly, and a dialogue stays with its server.
+
+    `deadline`: by the event loop's clock, when nobody waits for the answer any more; None where somebody always does.
+    """
 
     campaign: str = ""
     dialogue: str = ""
+    deadline: float | None = None
 
 
 NOBODY = Caller()

@@ -89,7 +89,8 @@ class Connection:
         if key is not None:
             headers["Authorization"] = f"Bearer {key.get_secret_value()}"
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._endpoint.connections, keepalive_timeout=60),
+            # One more than requests at once: the server is asked how it fares when it has the most to do.
+            connector=aiohttp.TCPConnector(limit=self._endpoint.connections + 1, keepalive_timeout=60),
             headers=headers,
         )
         return self

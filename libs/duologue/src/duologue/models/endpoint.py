@@ -44,13 +44,26 @@ class Endpoint(BaseModel):
     )
     timeout_seconds: float = Field(120.0, gt=0, le=3600, description="For one request, from asking to the last byte.")
     connect_seconds: float = Field(3.0, gt=0, le=60, description="For opening a connection.")
-    attempts: int = Field(
-        8,
-        ge=1,
-        le=20,
-        description="Tries of a request, on any of the servers, before the dialogue is put off; 8 take half a minute.",
+    patience_seconds: float = Field(
+        180.0,
+        ge=0,
+        le=3600,
+        description="How long a request waits in its place for servers that do not answer, or refuse for having too "
+        "much to do, before the dialogue is put off. 0: not at all.",
     )
-    connections: int = Field(128, ge=1, le=10_000, description="Open connections to each server at most.")
+    hedge_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="With several servers: ask a second one too when the first has not answered for so long, and take "
+        "the answer that comes first. It costs tokens that are not counted. 0: never.",
+    )
+    connections: int = Field(
+        128,
+        ge=1,
+        le=10_000,
+        description="Requests to each server at once at most; how many there are is found by trying.",
+    )
 
     @field_validator("url")
     @classmethod

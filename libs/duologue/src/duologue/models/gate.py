@@ -1,49 +1,43 @@
-"""How many requests a server is given at once, and who goes first.
+"""Who may ask a server now: no more at once than its limit, and of those who wait one of each campaign in turns.
 
-Three signals move the limit, and none needs to be configured:
-
-- **What more brings.** With every server there is a number of requests beyond which another one makes all of them
-  slower without more coming out (Little: throughput = requests at once / latency). The limit doubles as long as
-  throughput grows with it; then it tries an eighth more or less now and then, and keeps what is better. Tries that
-  fail become rarer.
-- **What the server refuses**: after 429 or 503 there is a fifth less, and nothing at all for as long as it asks.
-- **What the server says** of its queue and its memory at /metrics: what waits there is taken off.
-
-Who waits here is served in turns by campaign, so that a large one does not shut out a small one.
+How many that is, is `limit`'s. A server that refuses for having too much to do (429, 503) is left alone for as long as
+it asks, or else for a moment that doubles; then one request feels its way, and the others follow when it is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from enum import Enum
 from types import TracebackType
+
+from prometheus_client import Gauge
 
 from duologue.models.connection import ModelUnavailable
 from duologue.models.fingerprint import WrongAdapter
+from duologue.models.limit import Limit
 
-START = 32
-# A window of measurement: so many answers for each slot, and at least so many in all, or latencies are noise.
-_WINDOW_TURNS = 2
-_LEAST_ANSWERS = 16
-# Doubling goes on while twice the requests bring at least this much more.
-_WORTH_DOUBLING = 1.3
-# A try of an eighth more is kept when throughput grows by this share, one of less when it loses less than that.
-_WORTH_A_TRY = 0.03
-_LONGEST_PATIENCE = 64
-_TOO_MUCH = (429, 503)
-_AFTER_REFUSAL = 0.8
-_AFTER_LOSS = 0.5
-_LONGEST_CLOSURE_SECONDS = 30.0
-_FULL_MEMORY = 0.95
+_LIMIT = Gauge("duologue_model_limit", "Requests that a model server is given at once at most.", ("server",))
+_RUNNING = Gauge("duologue_model_running", "Requests under way to a model server.", ("server",))
+_WAITING = Gauge("duologue_model_waiting", "Requests that wait until a model server has room.", ("server",))
+
+# It is there and has too much to do.
+TOO_MUCH = (429, 503)
+# No server behind that address, or none in time. Other errors, as 500, may be the request's own, and are nobody else's.
+_GONE = (0, 408, 502, 504)
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+# How often who waits looks whether to go on waiting.
+_LOOK_SECONDS = 1.0
+# What a server asks for is heard up to this: its slip must not cost an hour.
+_LONGEST_CLOSURE_SECONDS = 60.0
+
+_Turn = asyncio.Future[None]
 
 
-class _Phase(Enum):
-    DOUBLING = "doubling"
-    HOLDING = "holding"
-    TRYING = "trying"
+class GaveUp(Exception):
+    """Whoever waited before a gate has gone away."""
 
 
 class Gates:
@@ -54,86 +48,108 @@ class Gates:
 
     def of(self, url: str, most: int) -> Gate:
         """The gate of the server at `url`, made with the `most` of whoever asks first."""
-        return self._gates.setdefault(url, Gate(most))
+        if url not in self._gates:
+            gate = self._gates[url] = Gate(most)
+            _LIMIT.labels(url).set_function(lambda: gate.limit)
+            _RUNNING.labels(url).set_function(lambda: gate.running)
+            _WAITING.labels(url).set_function(lambda: gate.waiting)
+        return self._gates[url]
 
 
 class Gate:
     """Admits requests to one server. `most`: never more than this at once."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.limit = min(START, most)
         self.running = 0
-        self._most = most
+        self._limit = Limit(most, clock)
         self._clock = clock
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: OrderedDict[str, dict[_Turn, Callable[[], bool]]] = OrderedDict()
+        self._refusals = 0  # in a row, those of one closure counted once
+        self._closed_since = 0.0
         self._closed_until = 0.0
-        self._opening: asyncio.TimerHandle | None = None
-        self._phase = _Phase.DOUBLING
-        self._kept = (0, 0.0)  # the limit that was best so far, and the throughput with it
-        self._upward = True
-        self._patience = 1
-        self._windows = 0
-        self._era = 0
-        self._begin_window()
+        self._looking: asyncio.TimerHandle | None = None
+        self._told_at = 0.0
+
+    @property
+    def limit(self) -> int:
+        return self._limit.value
 
     @property
     def era(self) -> int:
-        """How often trouble has lowered the limit."""
-        return self._era
+        """Requests of one era meet the same trouble."""
+        return self._limit.era
 
     @property
     def waiting(self) -> int:
         """Requests that have not been let through yet."""
-        return sum(len(queue) for queue in self._waiting.values())
+        return sum(len(turns) for turns in self._waiting.values())
+
+    @property
+    def is_closed(self) -> bool:
+        """The server has refused, and has not answered since."""
+        return self._refusals > 0
+
+    @property
+    def closed_seconds(self) -> float:
+        """Since when it is closed, if it is."""
+        return self._clock() - self._closed_since
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whoever comes now waits for longer than one request takes."""
+        return self.waiting >= self.limit
 
     @property
     def has_room(self) -> bool:
-        return self.running < self.limit and not self._waiting and self._clock() >= self._closed_until
+        return not self._waiting and self._admits()
 
-    def admitted(self, campaign: str) -> _Admission:
-        """Use as an async context manager around one request."""
-        return _Admission(self, campaign)
+    @property
+    def seconds_since_told(self) -> float:
+        return self._clock() - self._told_at
+
+    def admitted(self, campaign: str, gives_up: Callable[[], bool] = lambda: False) -> Admission:
+        """Use as an async context manager around one request; see `enter`."""
+        return Admission(self, campaign, gives_up)
+
+    def bound(self, most: int) -> None:
+        """The server itself takes no more than that at once."""
+        self._limit.bound(most)
 
     def answered(self) -> None:
-        """A request that was let through has been answered; throughput is measured by these."""
-        self._answers += 1
-        self._full_answers += self.running >= self.limit
-        if self._answers >= max(_WINDOW_TURNS * self.limit, _LEAST_ANSWERS):
-            if self._full_answers * 10 >= self._answers * 8:  # with room to spare, throughput says nothing of the limit
-                self._move(self._answers / max(self._clock() - self._since, 1e-6))
-            self._begin_window()
+        """A request that was let through has been answered."""
+        self._refusals = 0
+        self._limit.answered(self.running)
 
     def failed(self, error: ModelUnavailable, era: int) -> None:
-        """The server could not answer a request that was let through in that era.
-
-        It has too much to do, or it is gone, or broke off, or was too slow, and comes back to less. Those that were
-        under way together meet the same trouble, so only the first of them counts.
-        """
-        if error.status in _TOO_MUCH:
+        """The server could not answer a request that was let through in that era."""
+        if error.status in TOO_MUCH:
             self._close(error.retry_after)
-        if era == self._era:
-            factor = _AFTER_REFUSAL if error.status in _TOO_MUCH else _AFTER_LOSS
-            self._hold(max(1, int(min(self.limit, self.running) * factor)))
+            self._limit.refused(era, self.running)
+        elif error.status in _GONE:
+            self._limit.lost(era, self.running)
 
     def told(self, running: float, waiting: float, memory: float) -> None:
         """What the server says of itself: requests in work and in its queue, and the share of its memory in use."""
-        excess = waiting * self.running / max(running + waiting, 1.0)  # of its queue, what is ours
-        if excess >= 1 or memory > _FULL_MEMORY:
-            self._hold(max(1, self.running - int(excess), int(self.limit * _AFTER_REFUSAL)))
+        self._told_at = self._clock()
+        self._limit.told(self.running, running, waiting, memory)
 
-    async def enter(self, campaign: str) -> None:
-        """Wait until there is room for a request of this campaign."""
+    async def enter(self, campaign: str, gives_up: Callable[[], bool] = lambda: False) -> None:
+        """Wait until there is room for a request of this campaign.
+
+        `gives_up` is asked now and then whether to go away, which raises `GaveUp`.
+        """
         if self.has_room:
             self.running += 1
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(campaign, deque()).append(turn)
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(campaign, {})[turn] = gives_up
         self._admit()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave()  # it was let through and given up in the same moment
+                if turn.exception() is None:
+                    self.leave()  # it was let through and given up in the same moment
             else:
                 self._forget(campaign, turn)
             raise
@@ -143,107 +159,80 @@ class Gate:
         self.running -= 1
         self._admit()
 
+    def _admits(self) -> bool:
+        return self.running < (1 if self._refusals else self._limit.value) and self._clock() >= self._closed_until
+
     def _admit(self) -> None:
         """Let the next ones through, one of each campaign in turns."""
-        if self._clock() < self._closed_until:
-            self._open_later()
-            return
-        while self._waiting and self.running < self.limit:
-            campaign, queue = self._waiting.popitem(last=False)
-            turn = queue.popleft()
-            if queue:
-                self._waiting[campaign] = queue
-            if not turn.done():
+        while self._waiting and self._admits():
+            campaign, turns = self._waiting.popitem(last=False)
+            turn = next(iter(turns))
+            del turns[turn]
+            if turns:
+                self._waiting[campaign] = turns
+            if not turn.done():  # else it is being cancelled
                 turn.set_result(None)
                 self.running += 1
+        if self._waiting and self._looking is None:
+            closed = self._closed_until - self._clock()
+            pause = min(closed, _LOOK_SECONDS) if closed > 0 else _LOOK_SECONDS
+            self._looking = asyncio.get_running_loop().call_later(pause, self._look)
 
-    def _forget(self, campaign: str, turn: asyncio.Future[None]) -> None:
-        queue = self._waiting.get(campaign)
-        if queue is not None and turn in queue:
-            queue.remove(turn)
-            if not queue:
-                del self._waiting[campaign]
-
-    def _close(self, seconds: float) -> None:
-        until = self._clock() + min(seconds, _LONGEST_CLOSURE_SECONDS)
-        self._closed_until = max(self._closed_until, until)
-
-    def _open_later(self) -> None:
-        if self._opening is None:
-            delay = max(self._closed_until - self._clock(), 0.0)
-            self._opening = asyncio.get_running_loop().call_later(delay, self._open)
-
-    def _open(self) -> None:
-        self._opening = None
+    def _look(self) -> None:
+        """Send away who gives up, and see whether it is time to open."""
+        self._looking = None
+        for campaign, turns in list(self._waiting.items()):
+            for turn, gives_up in list(turns.items()):
+                if not turn.done() and gives_up():
+                    self._forget(campaign, turn)
+                    turn.set_exception(GaveUp())
         self._admit()
 
-    def _begin_window(self) -> None:
-        self._since = self._clock()
-        self._answers = 0
-        self._full_answers = 0
+    def _forget(self, campaign: str, turn: _Turn) -> None:
+        turns = self._waiting.get(campaign, {})
+        turns.pop(turn, None)
+        if not turns:
+            self._waiting.pop(campaign, None)
 
-    def _hold(self, limit: int) -> None:
-        """Go down to that limit, and begin anew to look for the best one."""
-        self.limit = limit
-        self._era += 1
-        self._kept = (limit, 0.0)
-        self._phase = _Phase.HOLDING
-        self._patience, self._windows, self._upward = 1, 0, True
-        self._begin_window()
-
-    def _move(self, throughput: float) -> None:
-        """The next limit, from answers a second with the present one."""
-        limit, best = self._kept
-        if self._phase is _Phase.DOUBLING:
-            if throughput < best * _WORTH_DOUBLING:
-                self._settle(limit, best)
-            else:
-                self._kept = (self.limit, throughput)
-                self.limit = min(self.limit * 2, self._most)
-        elif self._phase is _Phase.TRYING:
-            gain = throughput / best - 1 if best else 1.0
-            if gain >= (_WORTH_A_TRY if self._upward else -_WORTH_A_TRY):
-                self._patience = 1
-                self._settle(self.limit, throughput)
-            else:
-                self._patience = min(self._patience * 2, _LONGEST_PATIENCE)
-                self._upward = not self._upward
-                self._settle(limit, best)
-        else:
-            self._windows += 1
-            self._kept = (self.limit, throughput)  # the newest: what is asked for changes as dialogues go on
-            if self._windows >= self._patience:
-                self._try()
-
-    def _settle(self, limit: int, throughput: float) -> None:
-        self.limit = limit
-        self._kept = (limit, throughput)
-        self._phase, self._windows = _Phase.HOLDING, 0
-
-    def _try(self) -> None:
-        step = max(1, self.limit // 8)
-        self.limit = min(self.limit + step, self._most) if self._upward else max(self.limit - step, 1)
-        self._phase = _Phase.TRYING
+    def _close(self, retry_after: float) -> None:
+        now = self._clock()
+        pause = min(retry_after, _LONGEST_CLOSURE_SECONDS)
+        if now >= self._closed_until:
+            pause = max(pause, min(_FIRST_PAUSE_SECONDS * 2.0**self._refusals, _LONGEST_PAUSE_SECONDS))
+            if not self._refusals:
+                self._closed_since = now
+            self._refusals += 1
+        self._closed_until = max(self._closed_until, now + pause)
+        if self._looking is not None:  # who leaves now looks when to open
+            self._looking.cancel()
+            self._looking = None
 
 
-class _Admission:
-    """One request's stay behind the gate, which learns from how it ends."""
+class Admission:
+    """One request's stay behind the gate, which learns from how it ends.
 
-    __slots__ = ("_campaign", "_era", "_gate")
+    `is_idle`: the request was answered elsewhere, and tells nothing of this server.
+    """
 
-    def __init__(self, gate: Gate, campaign: str) -> None:
+    __slots__ = ("_campaign", "_era", "_gate", "_gives_up", "is_idle")
+
+    def __init__(self, gate: Gate, campaign: str, gives_up: Callable[[], bool]) -> None:
         self._gate = gate
         self._campaign = campaign
+        self._gives_up = gives_up
+        self.is_idle = False
 
-    async def __aenter__(self) -> None:
-        await self._gate.enter(self._campaign)
+    async def __aenter__(self) -> Admission:
+        await self._gate.enter(self._campaign, self._gives_up)
         self._era = self._gate.era
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
-            self._gate.answered()
+            if not self.is_idle:
+                self._gate.answered()
         elif isinstance(error, ModelUnavailable) and not isinstance(error, WrongAdapter):
             self._gate.failed(error, self._era)
         self._gate.leave()

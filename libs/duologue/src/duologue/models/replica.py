@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -15,12 +16,14 @@ from duologue.models.connection import Connection, ModelUnavailable
 from duologue.models.endpoint import Endpoint
 from duologue.models.fingerprint import TrainedAdapter
 from duologue.models.gate import Gate
+from duologue.models.load import watch_load
 from duologue.models.lora import LoadedAdapters
 from duologue.models.trust import Trust
 
-# A server that was not there is left alone for so long, twice as long each time, while another one is.
+# A server that was not there is left alone for so long, twice as long each time, while another one is. Then one request
+# finds out whether it is back: more of them could all hang.
 _REST_SECONDS = 0.5
-_LONGEST_REST_SECONDS = 30.0
+_LONGEST_REST_SECONDS = 5.0
 
 
 class Backend(Protocol):
@@ -53,16 +56,24 @@ class Replica:
         self._clock = clock
         self._known: tuple[Capabilities, Backend] | None = None
         self._asking = asyncio.Lock()
+        self._unanswered: ModelUnavailable | None = None  # the last time that nobody said what it is
         self._losses = 0
         self._rests_until = 0.0
+        self._is_on_trial = False
+        self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Replica:
         await self.connection.__aenter__()
+        watch = watch_load(self.gate, self.connection, lambda: self._known[0] if self._known else None)
+        self._watching = asyncio.create_task(watch, name=f"load of {self.url}")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self.connection.__aexit__(kind, error, traceback)
 
     @property
@@ -70,9 +81,24 @@ class Replica:
         return self.connection.url
 
     @property
-    def rests(self) -> bool:
-        """It was not there a moment ago."""
-        return self._clock() < self._rests_until
+    def is_there(self) -> bool:
+        """It answers, as far as is known, or it is time to find out."""
+        if self.gate.is_closed:
+            return False
+        if not self._losses:
+            return True
+        return self._clock() >= self._rests_until and not self._is_on_trial and self.gate.has_room
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around a request; of a server that was not there, others wait for what becomes of it."""
+        is_trial = self._losses > 0 and not self._is_on_trial
+        self._is_on_trial |= is_trial
+        try:
+            yield
+        finally:
+            if is_trial:
+                self._is_on_trial = False
 
     async def capabilities(self) -> Capabilities:
         """What the server is. Raises `ModelUnavailable` or `ModelRefused`."""
@@ -91,7 +117,6 @@ class Replica:
 
     def answered(self) -> None:
         self._losses = 0
-        self._rests_until = 0.0
 
     def lost(self, error: ModelUnavailable) -> None:
         """It did not answer as a server that is there does: ask again what it is, and leave it alone for a while."""
@@ -104,10 +129,20 @@ class Replica:
         self._losses = min(self._losses + 1, 10)
 
     async def _ask(self) -> tuple[Capabilities, Backend]:
+        """Once for all who want to know: of a server that hangs each would wait in turn."""
+        before = self._unanswered
         async with self._asking:
             if self._known is None:
-                capabilities = await probe(self.connection, self._endpoint.server, self._endpoint.model)
+                if self._unanswered is not before and self._unanswered is not None:
+                    raise ModelUnavailable(str(self._unanswered), self._unanswered.retry_after, self._unanswered.status)
+                try:
+                    capabilities = await probe(self.connection, self._endpoint.server, self._endpoint.model)
+                except ModelUnavailable as error:
+                    self._unanswered = error
+                    raise
                 self._known = capabilities, self._backend(capabilities)
+                if capabilities.most_requests:
+                    self.gate.bound(capabilities.most_requests)
             return self._known
 
     def _backend(self, capabilities: Capabilities) -> Backend:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -15,10 +14,9 @@ from duologue.models.completion import Caller
 from duologue.models.connection import ModelUnavailable
 from duologue.models.endpoint import Endpoint
 from duologue.models.fingerprint import Fingerprint, TrainedAdapter, WrongAdapter
-from duologue.models.gate import Gates
+from duologue.models.gate import Gates, GaveUp
+from duologue.models.patience import Patience
 from duologue.models.replica import Replica
-
-_LONGEST_PAUSE_SECONDS = 10.0
 
 Answer = TypeVar("Answer")
 
@@ -33,6 +31,7 @@ class ModelServer:
         self, endpoint: Endpoint, gates: Gates | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.endpoint = endpoint
+        self._clock = clock
         self._expected: dict[str, TrainedAdapter] = {}
         gates = gates or Gates()
         self.replicas = [
@@ -76,29 +75,93 @@ class ModelServer:
         """What a server answers; another one is asked where one does not, and all of them again after a pause.
 
         A server that does not serve the adapter is left out, and goes on with what else it is asked for. Raises
-        `ModelUnavailable` when all attempts met an error that may pass, `WrongAdapter` when no server is left,
-        `ModelRefused` at once for any other.
+        `ModelUnavailable` when trouble goes on for longer than the endpoint's patience or until the caller's deadline,
+        `WrongAdapter` when no server is left, `ModelRefused` at once.
         """
+        if caller.deadline is None:
+            return await self._ask(caller, question)
+        try:
+            async with asyncio.timeout_at(caller.deadline):
+                return await self._ask(caller, question)
+        except TimeoutError as error:
+            raise ModelUnavailable(f"{self.endpoint.url} did not answer while anybody waited for it") from error
+
+    async def _ask(self, caller: Caller, question: Callable[[Replica], Awaitable[Answer]]) -> Answer:
         order = self._order(caller)
-        for attempt in range(1, self.endpoint.attempts + 1):
-            replica = _first_with_room(order)
+        patience = Patience(self.endpoint.patience_seconds, caller.deadline, self._clock)
+        while True:
+            replica = _chosen(order)
             try:
-                async with replica.gate.admitted(caller.campaign):
-                    answer = await question(replica)
+                return await self._through(replica, order, caller, question, patience)
             except WrongAdapter:
                 order = [other for other in order if other is not replica]
-                if not order or attempt == self.endpoint.attempts:
+                if not order:
                     raise
+            except GaveUp:
+                if patience.is_over(replica.gate):
+                    raise patience.trouble(replica.url) from None
             except ModelUnavailable as error:
-                replica.lost(error)
-                if attempt == self.endpoint.attempts:
+                pause = patience.pause_after(error, len(order))
+                if pause is None:
                     raise
-                if all(other.rests for other in order):
-                    await asyncio.sleep(_pause(attempt, error.retry_after))
-            else:
-                replica.answered()
-                return answer
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                await asyncio.sleep(pause)
+
+    async def _through(
+        self,
+        replica: Replica,
+        order: Sequence[Replica],
+        caller: Caller,
+        question: Callable[[Replica], Awaitable[Answer]],
+        patience: Patience,
+    ) -> Answer:
+        """What this server answers, or where hedging is on another one that was faster."""
+
+        def gives_up() -> bool:
+            return patience.is_over(replica.gate) or _chosen(order) is not replica
+
+        try:
+            async with replica.gate.admitted(caller.campaign, gives_up) as admission:
+                with replica.asked():
+                    if not self.endpoint.hedge_seconds or len(order) == 1:
+                        answer = await question(replica)
+                    else:
+                        answer, admission.is_idle = await self._hedged(replica, order, caller, question, patience)
+        except WrongAdapter:
+            raise  # the server is there
+        except ModelUnavailable as error:
+            replica.lost(error)
+            raise
+        if not admission.is_idle:
+            replica.answered()
+        return answer
+
+    async def _hedged(
+        self,
+        first: Replica,
+        order: Sequence[Replica],
+        caller: Caller,
+        question: Callable[[Replica], Awaitable[Answer]],
+        patience: Patience,
+    ) -> tuple[Answer, bool]:
+        """The answer that comes first, and whether it is not the first server's; the other one's is cancelled."""
+        asked = asyncio.ensure_future(question(first))
+        tasks = [asked]
+        try:
+            await asyncio.wait(tasks, timeout=self.endpoint.hedge_seconds)
+            others = (other for other in order if other is not first and other.is_there and other.gate.has_room)
+            if not asked.done() and (second := next(others, None)):
+                tasks.append(asyncio.ensure_future(self._through(second, [second], caller, question, patience)))
+            pending = set(tasks)
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if task.exception() is None:
+                        return task.result(), task is not asked
+            return asked.result(), False
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _order(self, caller: Caller) -> Sequence[Replica]:
         """The servers as this dialogue prefers them: always alike, so that one keeps its prompts in its prefix cache.
@@ -110,18 +173,15 @@ class ModelServer:
         return sorted(self.replicas, key=lambda replica: _weight(caller.dialogue, replica.url))
 
 
-def _first_with_room(order: Sequence[Replica]) -> Replica:
-    """The first that is there and has room; else the first that is there; else the first."""
+def _chosen(order: Sequence[Replica]) -> Replica:
+    """The first that is there, or another one with room while that is crowded; the first of all when none is there."""
     if len(order) == 1:
         return order[0]
-    there = [replica for replica in order if not replica.rests]
-    return next((replica for replica in there if replica.gate.has_room), (there or order)[0])
+    there = [replica for replica in order if replica.is_there] or order
+    if there[0].gate.is_crowded:
+        return next((replica for replica in there if replica.gate.has_room), there[0])
+    return there[0]
 
 
 def _weight(dialogue: str, url: str) -> bytes:
     return hashlib.blake2b(f"{dialogue} {url}".encode(), digest_size=8).digest()
-
-
-def _pause(attempt: int, retry_after: float) -> float:
-    """Seconds: what the server asks for, else twice as long each time and never two alike."""
-    return min(max(retry_after, 0.2 * 2.0**attempt * (0.5 + random.random())), _LONGEST_PAUSE_SECONDS)
