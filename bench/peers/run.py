@@ -203,7 +203,7 @@ def show(rows: Sequence[Row]) -> None:
     for case in CASES:
         table = Table(title=f"{case.name}, {os.cpu_count()} cores; ratio to duologue")
         table.add_column("library", no_wrap=True)
-        for heading in ("turns/s", "ratio", "CPU us/turn", "requests/turn"):
+        for heading in ("turns/s", "ratio", "CPU us", "requests"):
             table.add_column(heading, justify="right")
         table.add_column("reason")
         for row in rows:
