@@ -1,6 +1,6 @@
 """curator: `MultiTurnAgents`, as in its examples of agents: one call is one dialogue, several of them run in threads.
 
-The other way would be `curator.LLM` over all dialogues, once for every turn; here it reaches about half as much.
+The other way would be `curator.LLM` over all dialogues, once for every turn; here it is slower.
 """
 
 from __future__ import annotations
