@@ -8,9 +8,10 @@ BIN := .venv/bin
 # Of training only the settings and the checks are used here; it runs in .venv-ml.
 SLIM := libs/duologue services/campaign services/roleplay services/scoring services/filtering services/training
 ML := libs/duologue services/training
+PEERS := oumi sdialog curator afterimage
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test test-faults lint bench docs protos lock clean
+.PHONY: help setup run up down test test-faults lint bench bench-peers docs protos lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +46,9 @@ bench: setup ## measurements as ratios, into bench/results.json
 	$(BIN)/python bench/overload.py
 	PYTHONPATH=. $(BIN)/python bench/pipeline.py
 
+bench-peers: .venv/.ready ## the role-play engine beside other libraries, into bench/peers/results.json (16 GB in .cache)
+	PYTHONPATH=bench $(BIN)/python bench/peers/run.py
+
 setup: .venv/.ready .venv-ml/.ready
 
 .venv/.ready: requirements/uv.txt requirements/slim.txt $(SLIM:=/pyproject.toml)
@@ -76,6 +80,9 @@ lock: .venv/.ready ## resolve requirements/*.in again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/ml.in -o requirements/ml.txt
 	rm requirements/.shared.txt
 	awk '/^[^ ]/ {keep = /^uv==/} keep' requirements/slim.txt > requirements/uv.txt
+	for peer in $(PEERS); do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate bench/peers/$$peer.in -o bench/peers/$$peer.txt || exit 1; \
+	done
 
 clean: down ## remove environments, caches and local state
 	rm -rf .venv .venv-ml .duologue .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

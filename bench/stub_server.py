@@ -2,7 +2,7 @@
 
 It speaks as much HTTP as a pooled client needs (keep-alive, Content-Length) and counts what it is asked:
 
-    POST /v1/chat/completions   the same utterance every time, with a usage block
+    POST /v1/chat/completions   the same utterance every time, with a usage block; a plan without turns for JSON
     POST /v1/systemone          the first option of every choice; `applies` and other yes/no questions yes, `ended` no
     GET  /stub/counts           {"chat": ..., "decisions": ...}
     GET  /stub/refused          {"refused": ...}
@@ -33,20 +33,25 @@ def _response(body: dict[str, Any]) -> bytes:
     return head.encode() + content
 
 
-_CHAT = _response(
-    {
-        "id": "chatcmpl-stub",
-        "object": "chat.completion",
-        "created": 1_750_000_000,
-        "model": "stub",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": UTTERANCE}, "finish_reason": "stop"}],
-        "usage": {
-            "prompt_tokens": PROMPT_TOKENS,
-            "completion_tokens": COMPLETION_TOKENS,
-            "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
-        },
-    }
-)
+def _chat(content: str) -> bytes:
+    return _response(
+        {
+            "id": "chatcmpl-stub",
+            "object": "chat.completion",
+            "created": 1_750_000_000,
+            "model": "stub",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
+            "usage": {
+                "prompt_tokens": PROMPT_TOKENS,
+                "completion_tokens": COMPLETION_TOKENS,
+                "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+            },
+        }
+    )
+
+
+_CHAT = _chat(UTTERANCE)
+_PLAN = _chat('{"turns": []}')  # what bench/peers' oumi asks for by a schema before each dialogue
 _BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
@@ -73,7 +78,7 @@ class Stub:
             return 0.0, _BUSY
         if path == b"/v1/chat/completions":
             self.chat += 1
-            return self._seconds(), _CHAT
+            return self._seconds(), _PLAN if b'"response_format"' in body else _CHAT
         if path == b"/v1/systemone":
             self.decisions += 1
             return self._seconds(), self._decide(body)
