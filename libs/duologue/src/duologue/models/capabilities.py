@@ -13,8 +13,8 @@ from duologue.models.dialects import OTHER, Dialect, Gauges, dialect_of
 # A server that is there needs no time to say what it is.
 PROBE_SECONDS = 3.0
 _TGI_ROUTER = "text-generation-router"
-_TGI_GAUGES = Gauges(running="tgi_batch_current_size", waiting="tgi_queue_size")
-_TGI_TOP_TOKENS = 5
+TGI_GAUGES = Gauges(running="tgi_batch_current_size", waiting="tgi_queue_size")
+TGI_TOP_TOKENS = 5  # its router refuses more
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,10 @@ async def probe(connection: Connection, api: Literal["auto", "tgi", "openai"], m
                 models=(info.model_id,),
                 max_tokens=info.max_total_tokens,
                 has_patterns=True,
-                top_logprobs=_TGI_TOP_TOKENS,
+                top_logprobs=TGI_TOP_TOKENS,
                 most_stops=info.max_stop_sequences,
                 most_requests=info.max_concurrent_requests,
-                gauges=_TGI_GAUGES,
+                gauges=TGI_GAUGES,
             )
         if api == "tgi":
             raise ModelUnavailable(f"{connection.url}/info does not answer as TGI's does")

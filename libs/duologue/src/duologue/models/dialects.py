@@ -14,15 +14,13 @@ from dataclasses import dataclass
 class Gauges:
     """Names of what a server tells at /metrics about how busy it is.
 
-    `running` and `waiting` count requests, `memory` is the share of its key-value cache that is in use, in [0, 1];
-    `cached` and `asked` count prompt tokens that its prefix cache had, and all of them. "" for what it does not tell.
+    `running` and `waiting` count requests, `memory` is the share of its key-value cache that is in use, in [0, 1]; ""
+    for what it does not tell.
     """
 
     running: str
     waiting: str
     memory: str = ""
-    cached: str = ""
-    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,6 @@ VLLM = Dialect(
         running="vllm:num_requests_running",
         waiting="vllm:num_requests_waiting",
         memory="vllm:kv_cache_usage_perc",
-        cached="vllm:prefix_cache_hits_total",
-        asked="vllm:prefix_cache_queries_total",
     ),
 )
 SGLANG = Dialect(

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from text_generation import errors
 from text_generation.types import BestOfSequence, Details, Grammar, GrammarType, Parameters, Request, Response
 
+from duologue.models.capabilities import TGI_TOP_TOKENS
 from duologue.models.completion import ChatRequest, Completion, TokenChoice, written
 from duologue.models.connection import Connection, ModelRefused, ModelUnavailable, Reply
 from duologue.models.endpoint import Endpoint
 from duologue.models.template import OwnTemplate, ServersTemplate
 
-MOST_TOP_TOKENS = 5  # the router refuses more
 # The name by which TGI knows its base model in its chat API; any other is an adapter there.
 _BASE = "tgi"
 
@@ -73,7 +73,7 @@ class TgiBackend:
         if request.pattern:
             parameters.grammar = Grammar(type=GrammarType.Regex, value=request.pattern)
         if request.top_logprobs:
-            parameters.top_n_tokens = min(request.top_logprobs, MOST_TOP_TOKENS)
+            parameters.top_n_tokens = min(request.top_logprobs, TGI_TOP_TOKENS)
         return parameters
 
 
