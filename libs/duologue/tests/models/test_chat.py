@@ -116,6 +116,11 @@ async def test_half_a_surrogate_pair_does_not_go_on(server: ScriptedModelServer,
     assert (await chat.complete(HELLO, Sampling())).text == "So ? what?"
 
 
+async def test_half_a_surrogate_pair_of_a_prompt_is_sent_as_it_is(server: ScriptedModelServer, chat: ChatModel) -> None:
+    await chat.complete([{"role": "user", "content": "So \ud83d what?"}], Sampling())
+    assert server.requests[0].body["messages"][0]["content"] == "So \ud83d what?"
+
+
 async def test_seconds_include_the_tries_that_failed(server: ScriptedModelServer) -> None:
     server.faults = [Answered(503)]
     async with ModelServer(server.endpoint(patience_seconds=30)) as models:
