@@ -11,7 +11,7 @@ from duologue.core.persona import Persona
 from duologue.core.presets import PROMPTS
 from duologue.core.prompts import say_now
 from duologue.core.scores import Utterance
-from duologue.core.usage import Ledger, Part
+from duologue.core.usage import Ledger, Part, Usage
 from duologue.core.workflow import EndNode, Intention, SayNode, Workflow
 from duologue.models import Caller, ChatModel, DecisionModel, ModelUnavailable, Sampling
 from duologue_roleplay.graph import GraphPosition
@@ -186,7 +186,8 @@ class SelfTalk:
         if not spoken.text:
             talk.bear(spoken)
             return False
-        await talk.add(replace(_turn(Role.AGENT, spoken, cue.node, cue.instruction), again=cue.again))
+        turn = _turn(Role.AGENT, spoken, spoken.whole_usage, cue.node, instruction=cue.instruction, again=cue.again)
+        await talk.add(turn)
         return True
 
     async def _client_replies(self, talk: _Talk, node: SayNode | None) -> Verdict | None:
@@ -236,8 +237,8 @@ class SelfTalk:
         verdict, answers = weighed
         talk.ledger.book(Part.MANAGER, plan.manager_model, answers.usage)
         answered = position.name if node is not None else ""
-        turn = _turn(Role.CLIENT, reply, answered, decisions=tuple(answers.decisions.values()))
-        await talk.add(bearing(turn, answers.usage))
+        usage = reply.whole_usage + answers.usage
+        await talk.add(_turn(Role.CLIENT, reply, usage, answered, decisions=tuple(answers.decisions.values())))
         return verdict
 
 
@@ -255,8 +256,16 @@ def _seed(plan: Plan, place: int) -> int:
     return (plan.seed * 1_000_003 + place * 10) % 2**31
 
 
-def _turn(role: Role, spoken: Spoken, node: str, instruction: str = "", decisions: tuple[Decision, ...] = ()) -> Turn:
-    usage = spoken.whole_usage
+def _turn(
+    role: Role,
+    spoken: Spoken,
+    usage: Usage,
+    node: str,
+    *,
+    instruction: str = "",
+    again: bool = False,
+    decisions: tuple[Decision, ...] = (),
+) -> Turn:
     return Turn(
         role,
         spoken.text,
@@ -264,6 +273,7 @@ def _turn(role: Role, spoken: Spoken, node: str, instruction: str = "", decision
         instruction=instruction,
         decisions=decisions,
         repairs=spoken.repairs,
+        again=again,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         seconds=usage.seconds,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from duologue.core.prompts import Message
 from duologue.models.completion import NOBODY, Caller, ChatRequest, Completion, Sampling
@@ -35,4 +34,5 @@ class ChatModel:
         request = ChatRequest(messages, sampling, model or self.default_model, stop, seed)
         started = time.perf_counter()
         answer = await self.server.ask(caller, lambda server: server.complete(request))
-        return replace(answer, seconds=time.perf_counter() - started)
+        answer.seconds = time.perf_counter() - started
+        return answer

@@ -69,7 +69,7 @@ class TokenChoice:
         return cls(text, {each: chance for each, chance in known.items() if not math.isnan(chance)})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Completion:
     """What a model wrote. Tokens are the server's count, 0 where it gives none; `seconds` include retries.
 

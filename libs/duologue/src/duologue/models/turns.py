@@ -33,12 +33,12 @@ class Turns:
 
     async def send(self, messages: Sequence[Message], ask: Ask[Answer]) -> Answer:
         """What `ask` gives. Raises what it raises, of the messages as they are where neither form is taken."""
-        kind = _kind(messages)
-        if kind in self._refused:
+        if self._refused and _kind(messages) in self._refused:
             return await ask(in_turns(messages))
         try:
             return await ask(messages)
         except (ModelRefused, ModelUnavailable) as error:
+            kind = _kind(messages)
             if not any(kind) or error.status not in _REFUSALS or not _ABOUT_ROLES.search(error.answer):
                 raise
             answer = await ask(in_turns(messages))

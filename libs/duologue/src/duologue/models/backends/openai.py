@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from duologue.models.completion import ChatRequest, Completion, TokenChoice, written
@@ -33,15 +32,15 @@ class OpenAIBackend:
             completion = _completion(reply.content, self.dialect, request.stop)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise ModelUnavailable(f"{self._connection.url}: a chat answer without a message: {error!r}") from error
-        return self._with_nothing_cached(completion)
+        self._count_cached(completion)
+        return completion
 
-    def _with_nothing_cached(self, completion: Completion) -> Completion:
+    def _count_cached(self, completion: Completion) -> None:
         """A server that tells how many prompt tokens it had may leave the number out when it had none, as vLLM does."""
         if completion.cached_tokens is not None:
             self._tells_cached = True
         elif self._tells_cached:
-            return replace(completion, cached_tokens=0)
-        return completion
+            completion.cached_tokens = 0
 
 
 def _body(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:
