@@ -6,8 +6,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from duologue.models.check import check_chat, check_decisions
+from duologue.models import ModelServer
+from duologue.models.check import ModelCheck, check_adapter_of, check_chat, check_decisions
+from duologue.models.fingerprint import Fingerprint, Probe
 from tests.support.model_server import DECISIONS, Answered, Dropped, ScriptedModelServer
+from tests.support.tgi_double import MODEL_ID, TgiDouble
+from tests.support.tgi_requests import Limits
+
+# What a person waits for when something is wrong.
+_SOON_SECONDS = 5.0
 
 
 @pytest.fixture
@@ -64,3 +71,49 @@ async def test_a_server_that_is_not_there_is_found_out_in_seconds(server: Script
     )
     assert "models.client.url" in found.problem
     assert found.seconds < 5
+
+
+def said(check: ModelCheck) -> str:
+    """What a check found wrong, in time."""
+    assert check.problem
+    assert check.seconds < _SOON_SECONDS
+    return check.problem
+
+
+async def test_tgi_with_a_wrong_token_asks_for_the_right_one() -> None:
+    async with TgiDouble(api_key="right") as tgi:
+        (found,) = await check_chat("agent", tgi.endpoint(api_key="wrong"))
+    assert "Set models.agent.api_key." in said(found)
+
+
+async def test_tgi_that_serves_another_model_is_named_with_the_one_that_it_serves() -> None:
+    async with TgiDouble() as tgi:
+        (found,) = await check_chat("agent", tgi.endpoint(model="llama-70b"))
+    assert f"The server serves {MODEL_ID!r}, not 'llama-70b'." in said(found)
+    assert f"Set models.agent.model to {MODEL_ID}" in found.problem
+
+
+async def test_a_context_that_is_too_short_for_a_dialogue_is_said_with_the_flag() -> None:
+    async with TgiDouble(limits=Limits(input_tokens=512, total_tokens=1024)) as tgi:
+        (found,) = await check_chat("client", tgi.endpoint())
+    assert "The server takes 1024 tokens" in said(found)
+    assert "--max-total-tokens" in found.problem
+
+
+async def test_an_adapter_that_tgi_was_not_started_with_is_told_from_the_base_model() -> None:
+    probe = Probe(messages=[{"role": "user", "content": "Who are you?"}], base="the base", adapter="the adapter")
+    async with TgiDouble() as tgi, ModelServer(tgi.endpoint(patience_seconds=0)) as server:
+        server.expect("desk-r1", Fingerprint(max_tokens=8, probes=[probe]))
+        (found,) = await check_adapter_of("adapter", server, "desk-r1")
+    assert "the adapter says 'the adapter'" in said(found)
+    assert "This server must serve the adapter as 'desk-r1'" in found.problem
+
+
+async def test_what_a_server_is_and_can_do_is_told() -> None:
+    async with TgiDouble() as tgi:
+        (found,) = await check_decisions("manager", tgi.endpoint())
+    assert found.problem == ""
+    assert found.found == (
+        "TGI 3.3.6-dev0; letters under a regular expression; log-probabilities of 5; adapters by name, loaded at its "
+        "start; 4096 tokens; 128 requests at once"
+    )

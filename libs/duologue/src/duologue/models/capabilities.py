@@ -14,6 +14,8 @@ from duologue.models.dialects import OTHER, Dialect, Gauges, dialect_of
 PROBE_SECONDS = 3.0
 _TGI_ROUTER = "text-generation-router"
 TGI_GAUGES = Gauges(running="tgi_batch_current_size", waiting="tgi_queue_size")
+# The name by which TGI knows its model in its chat API; any other is an adapter's there.
+TGI_BASE = "tgi"
 TGI_TOP_TOKENS = 5  # its router refuses more
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from duologue.core.prompts import Question
-from duologue.models.capabilities import Capabilities
+from duologue.models.capabilities import TGI_BASE, Capabilities
 from duologue.models.completion import GREEDY, ChatRequest
 from duologue.models.connection import ModelRefused, ModelUnavailable
 from duologue.models.decisions import DecisionModel
@@ -96,7 +96,7 @@ async def _check_server(part: str, endpoint: Endpoint, ask: Callable[[ModelServe
         except (ModelRefused, ModelUnavailable) as error:
             problem = f"{error}\n    {_advice(error.status, part, endpoint, known)}"
         else:
-            problem = _too_short(part, known)
+            problem = _other_model(part, endpoint, known) or _too_short(part, known)
         found = "" if known is None else _told(known, replica)
     return ModelCheck(part, endpoint.url, endpoint.model, problem, time.perf_counter() - started, found)
 
@@ -117,6 +117,17 @@ def _advice(status: int, part: str, endpoint: Endpoint, known: Capabilities | No
     )
 
 
+def _other_model(part: str, endpoint: Endpoint, known: Capabilities) -> str:
+    """TGI serves its model under whatever name; dialogues would be told to come of one that it is not."""
+    if known.api != "tgi" or endpoint.model in ("", TGI_BASE, *known.models):
+        return ""
+    (served,) = known.models
+    return (
+        f"The server serves {served!r}, not {endpoint.model!r}.\n"
+        f"    Set models.{part}.model to {served}, or models.{part}.url to the right server."
+    )
+
+
 def _too_short(part: str, known: Capabilities) -> str:
     if not 0 < known.max_tokens < LEAST_TOKENS:
         return ""
@@ -130,13 +141,11 @@ def _too_short(part: str, known: Capabilities) -> str:
 
 def _told(known: Capabilities, replica: Replica) -> str:
     """What a person wants to know of a server, in a line."""
-    if replica.has_systemone and known.api == "openai":
-        decides = "typed decisions"
+    told = [known.server]
+    if replica.has_systemone:
+        told.append("typed decisions")
     elif known.has_patterns:
-        decides = "decisions by letters under a regular expression"
-    else:
-        decides = "decisions by letters"
-    told = [known.server, decides]
+        told.append("letters under a regular expression")
     if known.top_logprobs:
         told.append(f"log-probabilities of {known.top_logprobs}")
     if known.api == "tgi":

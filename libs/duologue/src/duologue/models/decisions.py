@@ -79,13 +79,16 @@ class DecisionModel:
         way = self.server.endpoint.decisions
 
         async def ask(replica: Replica) -> Answers:
-            if way == "systemone" or (way == "auto" and replica.has_systemone):
+            if way == "systemone" or (way == "auto" and replica.has_systemone is not False):
                 try:
-                    return await systemone.decide(replica.connection, model, state, questions)
+                    answers = await systemone.decide(replica.connection, model, state, questions)
                 except ModelRefused as error:
                     if way == "systemone" or error.status not in _NO_SUCH_PATH:
                         raise
                     replica.has_systemone = False
+                else:
+                    replica.has_systemone = True
+                    return answers
             return await labels.decide(replica, model, state, questions, as_text=way == "text")
 
         return await self.server.ask(caller, ask)

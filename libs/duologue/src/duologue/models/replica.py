@@ -49,7 +49,7 @@ class Replica:
     ) -> None:
         self.connection = Connection(url, endpoint)
         self.gate = gate
-        self.has_systemone = True  # until it says that it has no such path
+        self.has_systemone: bool | None = None  # found out by asking for a decision
         self._endpoint = endpoint
         loaded = LoadedAdapters(self.connection, endpoint.artifacts, clock) if endpoint.artifacts else None
         self._trust = Trust(url, expected, loaded, clock)
@@ -122,7 +122,7 @@ class Replica:
         """It did not answer as a server that is there does: ask again what it is, and leave it alone for a while."""
         if error.status == 0:
             self._known = None
-            self.has_systemone = True
+            self.has_systemone = None
             self._trust.forget()
         pause = min(_REST_SECONDS * 2.0**self._losses, _LONGEST_REST_SECONDS)
         self._rests_until = self._clock() + max(pause, error.retry_after)

@@ -12,14 +12,11 @@ from collections.abc import Sequence
 from text_generation import errors
 from text_generation.types import BestOfSequence, Details, Grammar, GrammarType, Parameters, Request, Response
 
-from duologue.models.capabilities import TGI_TOP_TOKENS
+from duologue.models.capabilities import TGI_BASE, TGI_TOP_TOKENS
 from duologue.models.completion import ChatRequest, Completion, TokenChoice, written
 from duologue.models.connection import Connection, ModelRefused, ModelUnavailable, Reply
 from duologue.models.endpoint import Endpoint
 from duologue.models.template import OwnTemplate, ServersTemplate
-
-# The name by which TGI knows its base model in its chat API; any other is an adapter there.
-_BASE = "tgi"
 
 
 class AdapterParameters(Parameters):  # type: ignore[misc]
@@ -40,7 +37,7 @@ class TgiBackend:
     def __init__(self, connection: Connection, endpoint: Endpoint, most_stops: int) -> None:
         self._connection = connection
         self._template = OwnTemplate(endpoint.chat_template) if endpoint.chat_template else ServersTemplate(connection)
-        self._base = {"", _BASE, endpoint.model}
+        self._base = {"", TGI_BASE, endpoint.model}
         self._most_stops = most_stops
 
     async def complete(self, request: ChatRequest) -> Completion:
