@@ -77,8 +77,8 @@ protos: .venv/.ready ## generate code from protos/
 lock: .venv/.ready ## resolve requirements/*.in again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/slim.in -o requirements/slim.txt
 	awk '/^[^ ]/ {keep = !/^huggingface-hub==/} keep' requirements/slim.txt > requirements/.shared.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/ml.in -o requirements/ml.txt
-	rm requirements/.shared.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/ml.in -o requirements/ml.txt; \
+		status=$$?; rm requirements/.shared.txt; exit $$status
 	awk '/^[^ ]/ {keep = /^uv==/} keep' requirements/slim.txt > requirements/uv.txt
 	for peer in $(PEERS); do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate bench/peers/$$peer.in -o bench/peers/$$peer.txt || exit 1; \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 
 from duologue.core.dialogue import Role, ToolCall
@@ -14,7 +13,7 @@ LATE, LOST = DESK.intentions
 
 
 def at_greet(intention_id: str = "late", seed: int = 0) -> GraphPosition:
-    position = GraphPosition(DESK, DESK.intention(intention_id), random.Random(seed))
+    position = GraphPosition(DESK, DESK.intention(intention_id), seed)
     assert position.enter() == []
     return position
 
@@ -87,11 +86,11 @@ nodes:
   bye: {end: Come in.}
 """)
     for seed in range(20):
-        guest = GraphPosition(workflow, workflow.intention("guest"), random.Random(seed))
+        guest = GraphPosition(workflow, workflow.intention("guest"), seed)
         guest.enter()
         guest.follow("yes")
         assert guest.name == "bye"
-        stranger = GraphPosition(workflow, workflow.intention("stranger"), random.Random(seed))
+        stranger = GraphPosition(workflow, workflow.intention("stranger"), seed)
         stranger.enter()
         stranger.follow("yes")
         assert stranger.name == "again"
@@ -109,7 +108,7 @@ def test_a_loop_comes_back_to_the_node_with_the_facts_kept() -> None:
 
 def test_a_returned_fact_may_name_other_facts() -> None:
     intention = DESK.intentions[1].model_copy(update={"outcomes": {"look_up": "missing", "search": "seen"}})
-    position = GraphPosition(DESK, intention, random.Random(0))
+    position = GraphPosition(DESK, intention, 0)
     position.enter()
     position.follow("gives_code")
     assert position.facts["place"] == "a shelf beside PK-9"
@@ -119,7 +118,7 @@ def test_the_same_draws_lead_the_same_way() -> None:
     free = LATE.model_copy(update={"outcomes": {}})
 
     def way(seed: int) -> list[str]:
-        position = GraphPosition(DESK, free, random.Random(seed))
+        position = GraphPosition(DESK, free, seed)
         taken = []
         for _ in range(5):
             position.enter()
@@ -153,6 +152,6 @@ nodes:
   bye: {end: "We are open from {hours}, goodbye."}
 """
     )
-    position = GraphPosition(workflow, workflow.intentions[0], random.Random(0))
+    position = GraphPosition(workflow, workflow.intentions[0], 0)
     assert [turn.text for turn in position.enter()] == ["clock: day"]
     assert position.reference == "We are open from nine to five, goodbye."

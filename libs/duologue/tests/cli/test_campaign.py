@@ -303,7 +303,7 @@ async def test_adapters_are_listed_shown_promoted_and_rolled_back(plane: Control
     assert f"{name}: released, agent desk, round 1" in shown.out
     assert (await duologue_beside("adapter", "show", name, "--json")).json["evaluation"]["released"] is True
     done = await duologue_beside("adapter", "rollback", "desk")
-    assert (done.status, done.out) == (0, "desk answers with the base model\n")
+    assert (done.status, done.out) == (0, "desk answers with the base model again\n")
     done = await duologue_beside("adapter", "rollback", "desk")
     assert (done.status, "no released adapter to roll back" in done.err) == (1, True)
     done = await duologue_beside("adapter", "promote", name)
@@ -325,15 +325,15 @@ async def test_a_canary_is_begun_shown_with_its_figures_and_ended(plane: Control
 
     second = World(plane, await plane.create(dialogues=60))
     await second.run(lambda campaign: campaign.history[0].phase != pb.ROUND_PHASE_GENERATING)
-    for command in (("list",), ("show", name)):
-        done = await duologue_beside("adapter", *command)
-        for said in ("canary 0.5", f"canary {name} with 0.5 against the base model", "dialogues", "subgoals_relative"):
-            assert said in done.out
+    assert "canary 0.5" in (await duologue_beside("adapter", "list")).out
+    done = await duologue_beside("adapter", "show", name)
+    for said in ("canary 0.5", f"canary {name} with 0.5 against the base model", "dialogues", "subgoals_relative"):
+        assert said in done.out
     found = (await duologue_beside("adapter", "show", name, "--json")).json["canary"]["evaluation"]["comparisons"][0]
     assert int(found["current_dialogues"]) + int(found["candidate_dialogues"]) == 60
 
     done = await duologue_beside("adapter", "rollback", "desk")
-    assert (done.status, done.out) == (0, "desk answers with the base model\n")
+    assert (done.status, done.out) == (0, f"ended the canary {name}; desk still answers with the base model\n")
     assert ": rollback" in (await duologue_beside("adapter", "show", name)).out
 
 

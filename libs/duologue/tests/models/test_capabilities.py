@@ -77,10 +77,17 @@ async def test_garbage_is_not_taken_for_an_answer(content: bytes) -> None:
     assert (known.dialect, known.models, known.max_tokens) == (OTHER, (), 0)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 405, 500, 502, 503])
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500])
 async def test_a_server_that_does_not_say_what_it_is_is_asked_only_what_all_take(status: int) -> None:
     async with AnsweringServer({"/info": Reply("", status), "/v1/models": Reply("", status)}) as server:
         assert (await found(server)).dialect is OTHER
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+async def test_what_a_server_is_that_starts_or_is_full_is_asked_again(status: int) -> None:
+    async with AnsweringServer({"/info": Reply("", status), "/v1/models": Reply("", status)}) as server:
+        with pytest.raises(ModelUnavailable):
+            await found(server)
 
 
 async def test_a_server_that_needs_a_key_is_asked_with_it() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from duologue.core.prompts import Message
-from duologue.models import ChatModel, Completion, ModelServer, ModelUnavailable, Sampling
+from duologue.models import Caller, ChatModel, Completion, ModelServer, ModelUnavailable, Sampling
+from duologue.models.completion import ChatRequest
 from tests.support.model_server import Answered, Held, Said, ScriptedModelServer
 
 HELLO: list[Message] = [{"role": "user", "content": "Hello."}]
@@ -121,11 +123,26 @@ async def test_half_a_surrogate_pair_of_a_prompt_is_sent_as_it_is(server: Script
     assert server.requests[0].body["messages"][0]["content"] == "So \ud83d what?"
 
 
-async def test_seconds_include_the_tries_that_failed(server: ScriptedModelServer) -> None:
-    server.faults = [Answered(503)]
-    async with ModelServer(server.endpoint(patience_seconds=30)) as models:
-        completion: Completion = await ChatModel(models).complete(HELLO, Sampling())
-    assert completion.seconds >= server.requests[1].at - server.requests[0].at
+async def test_seconds_are_those_of_the_answer_and_not_what_it_waited_for(
+    monkeypatch: pytest.MonkeyPatch, server: ScriptedModelServer
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("duologue.models.chat.time.perf_counter", lambda: now)
+
+    class Answering:
+        async def complete(self, request: ChatRequest) -> Completion:
+            nonlocal now
+            now += 2.0
+            return Completion("Hi.", False, 5, 2)
+
+    class WaitingServer(ModelServer):
+        async def ask(self, caller: Caller, question: Callable[[Any], Awaitable[Any]]) -> Any:
+            nonlocal now
+            now += 100.0
+            return await question(Answering())
+
+    completion = await ChatModel(WaitingServer(server.endpoint())).complete(HELLO, Sampling())
+    assert completion.seconds == 2.0
 
 
 async def test_a_slow_answer_is_waited_for_within_the_limit(server: ScriptedModelServer, chat: ChatModel) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from duologue.models import ModelRefused, ModelServer, ModelUnavailable
+from duologue.models.completion import GREEDY, ChatRequest
 from duologue.models.fingerprint import Fingerprint, Probe, WrongAdapter, check_adapter
 from duologue.models.replica import Replica
-from tests.support.model_server import Answered, Dropped, ModelRequest, ScriptedModelServer
+from tests.support.model_server import Answered, Dropped, Held, ModelRequest, ScriptedModelServer
 
 
 def probe(word: str, base: str = "Base.", adapter: str = "") -> Probe:
@@ -115,3 +117,15 @@ async def test_a_server_that_does_not_answer_says_nothing_of_the_adapter(
     with pytest.raises(ModelUnavailable) as raised:
         await check_adapter(replica.complete, "x", FINGERPRINT)
     assert not isinstance(raised.value, WrongAdapter)
+
+
+async def test_of_a_server_that_hangs_the_probes_are_waited_for_once_for_all(server: ScriptedModelServer) -> None:
+    server.faults = [Held(asyncio.Event())]
+    async with ModelServer(server.endpoint(patience_seconds=0, timeout_seconds=0.2)) as models:
+        models.expect("tuned", FINGERPRINT)
+        (replica,) = models.replicas
+        request = ChatRequest([{"role": "user", "content": "Hello."}], GREEDY, "tuned")
+        asking = [replica.complete(request) for _ in range(8)]
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {ModelUnavailable}
+    assert len(server.requests) == 1

@@ -253,7 +253,7 @@ def test_whoever_gives_up_goes_away_and_is_not_let_in_later() -> None:
 
 
 async def test_limit_running_and_waiting_are_shown_for_each_server() -> None:
-    gates = Gates()
+    gates = Gates(are_told=True)
     gate = gates.of("http://shown", 1)
     assert gates.of("http://shown", 50) is gate
     await gate.enter("")

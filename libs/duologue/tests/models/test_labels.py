@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.core.prompts import Question
-from duologue.models import DecisionModel, ModelRefused, ModelServer, ModelUnavailable
+from duologue.models import DecisionModel, ModelRefused, ModelServer
 from duologue.models.completion import Completion, TokenChoice
 from duologue.models.labels import _distribution, _weighed
 from tests.support.answering_server import AnsweringServer, Reply
@@ -169,7 +169,7 @@ async def test_a_server_that_has_typed_decisions_is_asked_for_no_letters() -> No
     typed = Reply({"answers": {"over": {"noul": 0.9}}, "usage": {"input_tokens": 9, "output_tokens": 0}})
     async with AnsweringServer({"/v1/systemone": typed, MODELS: VLLM}) as server:
         answers = await ask(server, {"over": OVER})
-        assert [request.path for request in server.requests] == ["/v1/systemone"]
+        assert [request.path for request in server.requests if request.path != MODELS] == ["/info", "/v1/systemone"]
     assert answers.decisions["over"].probabilities == pytest.approx({"yes": 0.9, "no": 0.1})
 
 
@@ -224,5 +224,5 @@ async def test_a_question_that_was_not_answered_is_open() -> None:
 @pytest.mark.parametrize("text", ["", "I do not know.", "Z", "42"])
 async def test_an_answer_without_a_letter_is_no_answer(text: str) -> None:
     async with AnsweringServer({MODELS: VLLM, CHAT: chat(text)}) as server:
-        with pytest.raises(ModelUnavailable, match="answered none of the questions"):
+        with pytest.raises(ModelRefused, match="answered none of the questions"):
             await ask(server, {"over": OVER})

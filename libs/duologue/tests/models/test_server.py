@@ -12,9 +12,10 @@ import structlog
 from pydantic import ValidationError
 
 from duologue.models import Endpoint, ModelRefused, ModelServer, ModelUnavailable
-from duologue.models.completion import NOBODY
+from duologue.models.completion import NOBODY, Caller
 from duologue.models.patience import _pause
 from duologue.models.replica import Replica
+from tests.support.eventually import eventually
 from tests.support.model_server import (
     CHAT,
     Answered,
@@ -215,3 +216,20 @@ def test_credentials_in_a_url_are_refused() -> None:
     with pytest.raises(ValidationError, match="give them as api_key"):
         Endpoint(url="https://user:secret@host")
     assert Endpoint(url="https://host/models/@newest").url == "https://host/models/@newest"
+
+
+async def test_a_server_that_refused_is_asked_again_though_another_one_answers(server: ScriptedModelServer) -> None:
+    server.faults = [Answered(503)]
+    async with (
+        ScriptedModelServer() as other,
+        ModelServer(other.endpoint(url=f"{server.url},{other.url}", patience_seconds=30)) as models,
+    ):
+        numbers = itertools.count()
+
+        async def is_back() -> bool:
+            dialogue = Caller("", str(next(numbers)))  # of which each prefers one of the two
+            await models.ask(dialogue, lambda replica: replica.connection.post(CHAT, BODY))
+            return len(server.requests) > 1
+
+        await eventually(is_back, "the server that refused once is asked again")
+        assert not models.replicas[0].gate.is_closed

@@ -11,6 +11,7 @@ import pytest
 from duologue.core.prompts import Message
 from duologue.models import ChatModel, Completion, ModelRefused, ModelServer, ModelUnavailable, Sampling
 from duologue.models.completion import GREEDY, ChatRequest
+from duologue.models.fingerprint import Fingerprint
 from tests.support.answering_server import AnsweringServer, Reply
 from tests.support.eventually import eventually
 from tests.support.tgi_double import TgiDouble
@@ -34,6 +35,7 @@ async def tgi(model: ScriptedModel) -> AsyncIterator[TgiDouble]:
 
 async def complete(tgi: TgiDouble, request: ChatRequest, **changes: object) -> Completion:
     async with ModelServer(tgi.endpoint(patience_seconds=0, **changes)) as server:
+        server.expect("tuned", Fingerprint(max_tokens=1, probes=[]))
         return await server.replicas[0].complete(request)
 
 
@@ -87,7 +89,7 @@ async def test_nothing_is_sent_that_tgi_would_refuse_or_take_for_sampling(
 @pytest.mark.parametrize(
     ("name", "text"), [("tuned", "Tuned."), ("tgi", "Good morning to you."), ("", "Good morning to you.")]
 )
-async def test_every_name_but_the_base_model_s_is_an_adapter_s(tgi: TgiDouble, name: str, text: str) -> None:
+async def test_an_adapter_is_asked_for_by_name_and_the_base_model_by_none(tgi: TgiDouble, name: str, text: str) -> None:
     completion = await complete(tgi, ChatRequest(HELLO, GREEDY, name))
     assert completion.text == text
     assert tgi.asked(GENERATE)[0].body["parameters"].get("adapter_id") == ("tuned" if name == "tuned" else None)
@@ -98,10 +100,10 @@ async def test_the_model_of_the_settings_is_the_base_model(tgi: TgiDouble) -> No
     assert "adapter_id" not in tgi.asked(GENERATE)[0].body["parameters"]
 
 
-async def test_an_adapter_that_is_not_there_is_answered_by_the_base_model_without_a_word(tgi: TgiDouble) -> None:
-    completion = await complete(tgi, ChatRequest(HELLO, GREEDY, "no-such"))
-    assert tgi.asked(GENERATE)[0].body["parameters"]["adapter_id"] == "no-such"
-    assert completion.text == "Good morning to you."  # hence fingerprints
+async def test_a_name_that_nobody_knows_is_not_left_to_the_base_model(tgi: TgiDouble) -> None:
+    with pytest.raises(ModelRefused, match="'no-such' is no adapter that is known"):
+        await complete(tgi, ChatRequest(HELLO, GREEDY, "no-such"))
+    assert tgi.asked(GENERATE) == []
 
 
 async def test_what_it_stopped_at_is_not_part_of_the_answer(tgi: TgiDouble, model: ScriptedModel) -> None:

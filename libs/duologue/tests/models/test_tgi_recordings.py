@@ -14,7 +14,7 @@ import pytest
 from duologue.models import Endpoint, ModelRefused, ModelUnavailable
 from duologue.models.backends.openai import OpenAIBackend
 from duologue.models.backends.tgi import TgiBackend
-from duologue.models.capabilities import probe
+from duologue.models.capabilities import Capabilities, probe
 from duologue.models.completion import ChatRequest, Completion, Sampling
 from duologue.models.connection import Connection
 from duologue.models.dialects import OTHER
@@ -23,6 +23,7 @@ from tests.support.requirements import require_tgi
 from tests.support.tgi_recordings import Answer, Record, recorded
 
 RECORDS = recorded()
+TGI = Capabilities("TGI 3.3.7", "tgi")
 BY_NAME = {record.name: record for record in RECORDS}
 CHAT, GENERATE = "/v1/chat/completions", "/generate"
 # The client never sends these two.
@@ -55,7 +56,7 @@ def test_no_record_is_left_out() -> None:
 async def test_generate_becomes_a_completion_or_an_error(record: Record, answer: Answer) -> None:
     stop = _parameters(record).get("stop") or []
     async with served(GENERATE, answer) as server:
-        asking = _ask(server, lambda connection, endpoint: TgiBackend(connection, endpoint, 4), stop)
+        asking = _ask(server, lambda connection, endpoint: TgiBackend(connection, endpoint, TGI, (), None), stop)
         if answer.status != 200 or "details" not in answer.content:
             await assert_error(asking, answer)
             return

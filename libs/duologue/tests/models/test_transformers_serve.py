@@ -99,7 +99,7 @@ async def test_letters_are_not_decided_without_log_probabilities_which_it_leaves
 async def test_words_in_place_of_letters_decide_nothing(endpoint: Endpoint) -> None:
     """The tiny model never learnt letters."""
     async with ModelServer(endpoint.model_copy(update={"decisions": "text"})) as server:
-        with pytest.raises(ModelUnavailable, match="answered none of the questions: 'It "):
+        with pytest.raises(ModelRefused, match="answered none of the questions: 'It "):
             await DecisionModel(server).ask(STATE, {"reply": REPLY})
 
 

@@ -30,7 +30,8 @@ def newest_canary(session: Session, adapter_id: str) -> CanaryRow | None:
 
 
 def goes_to_canary(dialogue_id: str, share: float) -> bool:
-    """By the id alone, so that a dialogue that is asked for again goes where it went; with a larger share it stays."""
+    """By the id alone: a dialogue that is asked for again while the canary lasts goes where it went, unless the share
+    became smaller."""
     drawn = hashlib.blake2b(dialogue_id.encode(), digest_size=8).digest()
     return int.from_bytes(drawn) / 2**64 < share
 

@@ -11,10 +11,12 @@ from sqlalchemy.orm import Session
 
 from duologue.contracts.convert import usage_from_proto
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
-from duologue.core.usage import Account, Usage
+from duologue.core.usage import Account, Usage, total
 from duologue.store.insert import add_up
 from duologue_campaign.tables import LONGEST_MODEL, DialogueRow, ExpenseRow
 
+# What moved to another decision may leave less than this behind: floats do not add up to nothing.
+_LEAST_SECONDS = 1e-6
 _FIGURES = tuple(field.name for field in fields(Usage))
 
 
@@ -22,6 +24,18 @@ def usage_of(scored: events_pb2.DialogueScored) -> list[dialogue_pb2.ModelUsage]
     """What playing and judging a dialogue took; none in a message of a version that did not tell."""
     judge = [scored.judge_usage] if scored.HasField("judge_usage") else []
     return [*scored.dialogue.usage, *judge]
+
+
+def all_of(scored: events_pb2.DialogueScored) -> Usage:
+    """The sum; in a message that did not tell usage, that of its turns and its judge."""
+    usage = usage_of(scored)
+    if usage:
+        return total(each for _, each in map(usage_from_proto, usage))
+    turns = (
+        Usage.of(turn.prompt_tokens, turn.completion_tokens, seconds=turn.seconds) for turn in scored.dialogue.turns
+    )
+    judge = scored.judge
+    return total(turns) + Usage.of(judge.prompt_tokens, judge.completion_tokens, seconds=judge.seconds)
 
 
 def book(session: Session, dialogue: DialogueRow, scored: events_pb2.DialogueScored) -> None:
@@ -46,7 +60,7 @@ def expenses_of(session: Session, campaign_id: str) -> Iterator[tuple[str, Accou
     key = (ExpenseRow.decision, ExpenseRow.part, ExpenseRow.model, ExpenseRow.wasted)
     for row in session.scalars(select(ExpenseRow).where(ExpenseRow.campaign_id == campaign_id).order_by(*key)):
         usage = Usage(**{name: getattr(row, name) for name in _FIGURES})
-        if usage.prompt_tokens or usage.completion_tokens:
+        if usage.prompt_tokens or usage.completion_tokens or usage.seconds > _LEAST_SECONDS:
             yield row.decision, Account(row.part, row.model, row.wasted), usage
 
 

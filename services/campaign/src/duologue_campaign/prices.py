@@ -53,7 +53,7 @@ def _without_price(prices: dict[str, Price | None]) -> set[str]:
 def _amount(price: Price | None, usage: Usage) -> float:
     if price is None:
         raise ValueError("a model without a price costs nothing that could be told")
-    read = usage.prompt_tokens - usage.cached_tokens
+    read = max(usage.prompt_tokens - usage.cached_tokens, 0)  # whatever a message says, nothing is earned
     cached = price.prompt if price.cached is None else price.cached
     tokens = read * price.prompt + usage.cached_tokens * cached + usage.completion_tokens * price.completion
     return tokens / _MILLION + usage.seconds / _HOUR * price.model_hour

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -84,11 +85,18 @@ def begin_canary(session: Session, adapter: AdapterRow, share: float, now: float
     return [_told(session, adapter.agent, standing, _campaign_id(session, standing), "canary", now)]
 
 
-def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
+class WentBack(NamedTuple):
+    """What answers after a rollback, the canary that it ended, each "" for none, and the record that tells of it."""
+
+    adapter_id: str
+    ended_canary: str
+    told: Record
+
+
+def roll_back(session: Session, agent: str, now: float) -> WentBack:
     """End the agent's canary, or, where it has none, go back to what answered before the newest release.
 
-    Returns the id of what answers (empty: the base model), and the record that says so. Raises `NotPossible` when
-    there is nothing to go back from.
+    Raises `NotPossible` when there is nothing to go back from.
     """
     lock_releases(session, agent)
     canary = open_canary(session, agent)
@@ -96,7 +104,8 @@ def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
         end_canary(canary, "rollback", now)
         session.flush()
         current = released_adapter_id(session, agent)
-        return current, _told(session, agent, current, _campaign_id(session, current), "rollback", now)
+        told = _told(session, agent, current, _campaign_id(session, current), "rollback", now)
+        return WentBack(current, canary.adapter_id, told)
     standing = _standing(session, agent)
     if not standing:
         raise NotPossible(f'agent "{agent}" has no released adapter to roll back: the base model answers')
@@ -107,7 +116,7 @@ def roll_back(session: Session, agent: str, now: float) -> tuple[str, Record]:
     row = session.get(AdapterRow, before) if before else None
     if row is not None:
         row.state = "released"
-    return before, _told(session, agent, before, _campaign_id(session, before), "rollback", now)
+    return WentBack(before, "", _told(session, agent, before, _campaign_id(session, before), "rollback", now))
 
 
 def _standing(session: Session, agent: str) -> list[ReleaseRow]:

@@ -205,7 +205,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
             query = select(AdapterRow).order_by(AdapterRow.created_at.desc(), AdapterRow.id)
             if request.campaign:
                 query = query.where(AdapterRow.campaign_id == _campaign_id(session, request.campaign))
-            return [self._adapter_view(session, row) for row in session.scalars(query)]
+            return [views.adapter_view(session, row) for row in session.scalars(query)]
 
         return pb.ListAdaptersResponse(adapters=await self._database.run(find))
 
@@ -228,25 +228,19 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
             now = self._clock()
             told = begin_canary(session, row, share, now) if share else release(session, row, "promote", now)
             self._outbox.add(session, told)
-            return self._adapter_view(session, row)
+            return views.adapter_view(session, row)
 
         return pb.PromoteAdapterResponse(adapter=await self._change(promote))
 
     async def RollbackAdapter(self, request: pb.RollbackAdapterRequest, context: Any) -> pb.RollbackAdapterResponse:
-        def undo(session: Session) -> pb.Adapter:
-            adapter_id, record = roll_back(session, request.agent, self._clock())
-            self._outbox.add(session, [record])
-            row = session.get(AdapterRow, adapter_id) if adapter_id else None
-            return self._adapter_view(session, row) if row is not None else pb.Adapter(agent=request.agent)
+        def undo(session: Session) -> pb.RollbackAdapterResponse:
+            back = roll_back(session, request.agent, self._clock())
+            self._outbox.add(session, [back.told])
+            row = session.get(AdapterRow, back.adapter_id) if back.adapter_id else None
+            view = views.adapter_view(session, row) if row is not None else pb.Adapter(agent=request.agent)
+            return pb.RollbackAdapterResponse(adapter=view, ended_canary=back.ended_canary)
 
-        return pb.RollbackAdapterResponse(adapter=await self._change(undo))
-
-    def _adapter_view(self, session: Session, row: AdapterRow) -> pb.Adapter:
-        """With how it does in its canary while that goes on."""
-        view = views.adapter_view(session, row)
-        if not view.canary.ended_at:
-            self._compare_canary(session, row, view)
-        return view
+        return await self._change(undo)
 
     def _compare_canary(self, session: Session, row: AdapterRow, view: pb.Adapter) -> None:
         canary = newest_canary(session, row.id)

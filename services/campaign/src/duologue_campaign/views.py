@@ -21,7 +21,7 @@ from duologue_campaign.tables import AdapterRow, CampaignRow, CanaryRow, Dataset
 def campaign_view(session: Session, row: CampaignRow, now: float, prices: Prices) -> pb.Campaign:
     """All but the spec's text, which is large and does not change."""
     expenses = list(expenses_of(session, row.id))
-    cost = prices.cost((account, usage) for _, account, usage in expenses)
+    cost = prices.cost((account, usage) for _, account, usage in expenses) if expenses else None
     return pb.Campaign(
         id=row.id,
         name=row.name,

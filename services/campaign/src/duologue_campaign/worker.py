@@ -15,7 +15,7 @@ from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Split, dialogue_id
 from duologue.store import Database, Outbox
 from duologue_campaign.changes import Changes
-from duologue_campaign.expenses import book, rebook
+from duologue_campaign.expenses import all_of, book, rebook
 from duologue_campaign.means import add_to_sums
 from duologue_campaign.phases import GENERATING, SPLIT_OF_PHASE
 from duologue_campaign.state import StateMachine
@@ -66,12 +66,10 @@ class CampaignEvents:
             )
             book(session, row, event)
             session.add(row)
-            judge = event.judge
-            campaign.prompt_tokens += sum(turn.prompt_tokens for turn in dialogue.turns) + judge.prompt_tokens
-            campaign.completion_tokens += (
-                sum(turn.completion_tokens for turn in dialogue.turns) + judge.completion_tokens
-            )
-            campaign.model_seconds += sum(turn.seconds for turn in dialogue.turns) + judge.seconds
+            used = all_of(event)
+            campaign.prompt_tokens += used.prompt_tokens
+            campaign.completion_tokens += used.completion_tokens
+            campaign.model_seconds += used.seconds
             current = campaign.history[-1]
             if current.number == dialogue.round and SPLIT_OF_PHASE.get(current.phase) is split:
                 count_in(current, dialogue.index, self._clock())

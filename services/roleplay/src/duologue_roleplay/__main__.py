@@ -21,7 +21,7 @@ async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("roleplay", settings) as runtime:
         artifacts = ArtifactStore(settings.artifacts.url)
-        gates = Gates()
+        gates = Gates(are_told=True)
         client = await runtime.open(ModelServer(settings.models.client, gates))
         agent = await runtime.open(ModelServer(settings.models.agent, gates))
         manager = await runtime.open(ModelServer(settings.models.manager, gates))

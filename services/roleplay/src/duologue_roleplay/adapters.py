@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from duologue.bus import Poison, Record
 from duologue.contracts.v1 import dialogue_pb2 as pb
 from duologue.contracts.v1 import events_pb2
+from duologue.core.problems import InvalidInput
 from duologue.models import ModelServer
 from duologue.models.check import ModelCheck, check_adapter_of
 from duologue.models.fingerprint import Fingerprint
-from duologue.store import ArtifactStore
+from duologue.store import ArtifactDamaged, ArtifactStore
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +45,14 @@ class Adapters:
         return []
 
     async def check(self, adapter: pb.AdapterRef) -> list[ModelCheck]:
-        """Whether each of the agent's servers shows that it serves the adapter. Raises as `expect` does."""
-        await self.expect(adapter)
+        """Whether each of the agent's servers shows that it serves the adapter."""
+        try:
+            await self.expect(adapter)
+        except (Poison, InvalidInput, ArtifactDamaged, OSError) as error:
+            problem = (
+                f"its fingerprint can't be read: {error}\n    See the artifact store, and {adapter.fingerprint.uri}."
+            )
+            return [ModelCheck("adapter", self._agent.endpoint.url, adapter.served_model, problem, seconds=0.0)]
         return await check_adapter_of("adapter", self._agent, adapter.served_model)
 
     async def expect(self, adapter: pb.AdapterRef) -> None:

@@ -14,14 +14,19 @@ _MOST_CALLS = 20
 
 @dataclass
 class GraphPosition:
-    """A walk over the workflow. Calls on the way are performed as they are met and leave tool turns behind."""
+    """A walk over the workflow. Calls on the way are performed as they are met and leave tool turns behind.
+
+    What is drawn follows from `seed` and how often was drawn before: a generator of its own for each walk would be two
+    and a half kilobytes, to be copied with every fork.
+    """
 
     workflow: Workflow
     intention: Intention
-    rng: random.Random
+    seed: int
     facts: dict[str, str] = field(init=False)
     name: str = field(init=False, default="")
     _pinned: set[str] = field(init=False, default_factory=set)
+    _draws: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.facts = dict(self.intention.facts)
@@ -45,10 +50,9 @@ class GraphPosition:
 
     def fork(self) -> GraphPosition:
         """A walk of its own from here on. What it draws on the way, this one draws too when it goes the same way."""
-        rng = random.Random(0)  # without a seed it would read 2.5 kB of entropy first
-        rng.setstate(self.rng.getstate())
-        other = GraphPosition(self.workflow, self.intention, rng)
-        other.facts, other.name, other._pinned = dict(self.facts), self.name, set(self._pinned)
+        other = GraphPosition(self.workflow, self.intention, self.seed)
+        other.facts, other.name = dict(self.facts), self.name
+        other._pinned, other._draws = set(self._pinned), self._draws
         return other
 
     def _go_to(self, name: str) -> list[Turn]:
@@ -76,4 +80,6 @@ class GraphPosition:
         default = next((key for key, outcome in possible.items() if outcome.default), None)
         if default is not None:
             return default
-        return self.rng.choices(list(possible), [outcome.weight for outcome in possible.values()])[0]
+        self._draws += 1
+        draw = random.Random(f"{self.seed} {self._draws}")
+        return draw.choices(list(possible), [outcome.weight for outcome in possible.values()])[0]

@@ -42,6 +42,7 @@ class RoleplayRpc(roleplay_pb2_grpc.RoleplayServiceServicer):
             playing.cancel()  # the caller hung up: stop asking models
 
     async def CheckModels(self, request: pb.CheckModelsRequest, context: Any) -> pb.CheckModelsResponse:
+        check_limits(request)
         checked = await asyncio.gather(
             check_chat("client", self._models.client),
             check_chat("agent", self._models.agent),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +12,7 @@ from duologue.core.prompts import say_now
 from duologue.core.scores import Utterance
 from duologue.core.usage import Ledger, Part, Usage
 from duologue.core.workflow import EndNode, Intention, SayNode, Workflow
-from duologue.models import Caller, ChatModel, DecisionModel, ModelUnavailable, Sampling
+from duologue.models import Caller, ChatModel, DecisionModel, ModelRefused, ModelUnavailable, Sampling
 from duologue_roleplay.graph import GraphPosition
 from duologue_roleplay.manager import Cue, DecidingManager, Manager, Scene, Verdict
 from duologue_roleplay.speculation import Speculation, likely_edge
@@ -108,12 +107,12 @@ class SelfTalk:
         manager makes two of them). A wrong speculation is one more.
         """
         plan = self._with_models(plan)
-        position = GraphPosition(plan.workflow, plan.intention, random.Random(plan.seed))
+        position = GraphPosition(plan.workflow, plan.intention, plan.seed)
         async with Speculation() as ahead:
             talk = _Talk(plan, position, told, ahead, self._unfinished.take(plan))
             try:
                 reason = await self._play_structured(talk) if plan.structured else await self._play_free(talk)
-            except ModelUnavailable:
+            except (ModelUnavailable, ModelRefused):
                 self._unfinished.keep(plan, talk.heard)
                 raise
             talk.ledger.book(Part.AGENT, plan.agent_model, await ahead.settle(talk.turns), wasted=True)

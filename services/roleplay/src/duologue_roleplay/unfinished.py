@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from duologue_roleplay.self_talk import Plan
 
 # Some ten kilobytes each. What was put off earlier begins anew.
-_MOST = 500
+_MOST = 2000
 
 
 @dataclass(slots=True)
@@ -42,6 +42,8 @@ class Unfinished:
         return heard if before == plan else Heard()
 
     def keep(self, plan: Plan, heard: Heard) -> None:
+        if plan.deadline is not None:  # somebody asked for it and has gone away
+            return
         self._kept[plan.dialogue_id] = plan, heard
         if len(self._kept) > _MOST:
             self._kept.popitem(last=False)

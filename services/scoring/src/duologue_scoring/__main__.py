@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from duologue.contracts.topics import DIALOGUE_GENERATED
 from duologue.contracts.v1 import events_pb2, scoring_pb2, scoring_pb2_grpc
-from duologue.models import DecisionModel, ModelServer
+from duologue.models import DecisionModel, Gates, ModelServer
 from duologue.runtime import Runtime, load_settings
 from duologue.store import ArtifactStore, WorkflowStore
 from duologue_scoring.rpc import ScoringRpc
@@ -20,7 +20,7 @@ async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("scoring", settings) as runtime:
         workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
-        judge = DecisionModel(await runtime.open(ModelServer(settings.judge)))
+        judge = DecisionModel(await runtime.open(ModelServer(settings.judge, Gates(are_told=True))))
         scorer = Scorer(judge)
 
         runtime.serve(

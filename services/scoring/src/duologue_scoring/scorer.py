@@ -11,7 +11,7 @@ from duologue.core.prompts import consistency_question, consistency_state
 from duologue.core.scores import Scores, Utterance, score_dialogue
 from duologue.core.usage import Usage, total
 from duologue.core.workflow import Workflow
-from duologue.models import DecisionModel
+from duologue.models import Caller, DecisionModel
 from duologue.models.answers import Answers
 
 # A System One request takes 64 questions; dialogues are shorter than that on each side.
@@ -35,8 +35,9 @@ class Scorer:
         agent = consistency_state(workflow.agent.role, workflow.agent.persona)
         client = consistency_state(persona.character, persona.description)
         leaks = sum("role_leak" in turn.repairs for turn in dialogue.turns)
-        agent_fits = await self._consistency(agent, dialogue.said_by(Role.AGENT))
-        client_fits = await self._consistency(client, dialogue.said_by(Role.CLIENT))
+        caller = Caller(dialogue.campaign_id, dialogue.id)
+        agent_fits = await self._consistency(agent, dialogue.said_by(Role.AGENT), caller)
+        client_fits = await self._consistency(client, dialogue.said_by(Role.CLIENT), caller)
         scores = replace(
             scores,
             character_agent=_mean_yes(agent_fits),
@@ -45,13 +46,13 @@ class Scorer:
         )
         return scores, total(fits.usage for fits in (agent_fits, client_fits) if fits is not None)
 
-    async def _consistency(self, state: str, utterances: list[str]) -> Answers | None:
+    async def _consistency(self, state: str, utterances: list[str], caller: Caller) -> Answers | None:
         """Whether each utterance fits the character (Ulmer et al. 2024, section 3.3); None for silence."""
         asked = utterances[:_MAX_QUESTIONS]
         if not asked:
             return None
         questions = {str(index): consistency_question(text) for index, text in enumerate(asked)}
-        return await self._judge.ask(state, questions)
+        return await self._judge.ask(state, questions, caller=caller)
 
 
 def _mean_yes(answers: Answers | None) -> float | None:

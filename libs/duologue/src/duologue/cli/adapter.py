@@ -47,9 +47,6 @@ def list_adapters(
             for adapter in adapters
         ],
     )
-    for adapter in adapters:
-        if _is_canary(adapter):
-            print_canary(adapter)
 
 
 @app.command("show")
@@ -124,13 +121,18 @@ def rollback(agent: Annotated[str, typer.Argument(help="The agent: the name of i
     Example: duologue adapter rollback quickstart
     """
     with campaign_service() as service:
-        found = service.RollbackAdapter(pb.RollbackAdapterRequest(agent=agent)).adapter
-    console.print(printable(f"{agent} answers with {found.ref.id or 'the base model'}"), markup=False)
+        response = service.RollbackAdapter(pb.RollbackAdapterRequest(agent=agent))
+    now = response.adapter.ref.id or "the base model"
+    ended = response.ended_canary
+    told = (
+        f"ended the canary {ended}; {agent} still answers with {now}" if ended else f"{agent} answers with {now} again"
+    )
+    console.print(printable(told), markup=False)
 
 
-def _is_canary(adapter: pb.Adapter) -> bool:
+def is_canary(adapter: pb.Adapter) -> bool:
     return adapter.HasField("canary") and not adapter.canary.ended_at
 
 
 def _state(adapter: pb.Adapter) -> str:
-    return f"{adapter.state}, canary {adapter.canary.share:.3g}" if _is_canary(adapter) else adapter.state
+    return f"{adapter.state}, canary {adapter.canary.share:.3g}" if is_canary(adapter) else adapter.state

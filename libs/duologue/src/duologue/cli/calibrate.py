@@ -47,6 +47,8 @@ def calibrate(
     labelled = parse_labelled(read_text(file), str(file))
     endpoint = find_endpoint(url, model)
     _known(output)
+    if plot is not None and not plot.parent.is_dir():
+        raise Failure(f"--plot: there is no folder {plot.parent}.", status=2)
     answered = ask_all(endpoint, labelled, concurrency)
     # numpy and scipy: half a second that other commands need not wait for.
     from duologue.core.fitting import fit

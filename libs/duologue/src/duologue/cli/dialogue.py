@@ -96,6 +96,8 @@ def questions(
     drawn = sorted(random.Random(0).sample(ids, min(dialogues, len(ids))))
     with campaign_service() as service:
         lines = [line for dialogue_id in drawn for line in _questions_of(service, dialogue_id)]
+    if not lines:
+        raise Failure(f"No dialogue of {campaign} has typed questions: it has none yet, or is of another preset.")
     with replacing(output) as new:
         new.write_text(write_lines(lines), encoding="utf-8")
     said = f"Wrote {output}: questions about {len(lines)} replies in {len(drawn)} dialogues"

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+import grpc
 import typer
 
+from duologue.cli.adapter import is_canary
 from duologue.cli.bus import bus_settings
 from duologue.cli.connection import campaign_service
 from duologue.cli.dlq import count as count_letters
@@ -21,6 +23,7 @@ from duologue.contracts.v1 import campaign_pb2
 from duologue.contracts.v1.dialogue_pb2 import AdapterRef
 
 _LEAST_FREE_GIB = 2.0
+_ANSWER_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,13 @@ def _letters() -> Finding:
 
 
 def _models(layout: Layout) -> Iterator[Finding]:
+    adapters: list[AdapterRef] = []
     try:
-        statuses = check_models(layout, _released_adapters())
+        adapters = _released_adapters()
+    except grpc.RpcError as error:
+        yield Finding("adapters", "not asked", f"The campaign service does not answer: {error.details()}")
+    try:
+        statuses = check_models(layout, adapters)
     except Failure as failure:
         yield Finding("models", "not asked", str(failure))
         return
@@ -107,11 +115,7 @@ def _models(layout: Layout) -> Iterator[Finding]:
 
 
 def _released_adapters() -> list[AdapterRef]:
-    """Those that answer now, for a share or for all, and that the agent's servers must have. Raises `Failure`."""
+    """Those that answer now, for a share or for all, and that the agent's servers must have. Raises `grpc.RpcError`."""
     with campaign_service() as service:
-        adapters = service.ListAdapters(campaign_pb2.ListAdaptersRequest()).adapters
-    return [adapter.ref for adapter in adapters if adapter.state == "released" or _is_canary(adapter.canary)]
-
-
-def _is_canary(canary: campaign_pb2.Canary) -> bool:
-    return bool(canary.began_at) and not canary.ended_at
+        adapters = service.ListAdapters(campaign_pb2.ListAdaptersRequest(), timeout=_ANSWER_SECONDS).adapters
+    return [adapter.ref for adapter in adapters if adapter.state == "released" or is_canary(adapter)]

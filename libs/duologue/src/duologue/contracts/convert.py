@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from duologue.contracts.v1 import dialogue_pb2 as pb
 from duologue.core.dialogue import Decision, Dialogue, EndReason, Preset, Provenance, Role, Split, ToolCall, Turn
 from duologue.core.persona import Persona
 from duologue.core.scores import Scores
-from duologue.core.usage import Account, Usage
+from duologue.core.usage import NOTHING, Account, Usage
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def dialogue_from_proto(message: pb.Dialogue) -> Dialogue:
         end_reason=_end_reason_from_proto(message.end_reason),
         provenance=_provenance_from_proto(message.provenance),
         facts=_dict(message.facts),
-        usage=dict(map(usage_from_proto, message.usage)),
+        usage=_accounts(message.usage),
     )
 
 
@@ -131,6 +131,13 @@ def usage_to_proto(account: Account, usage: Usage) -> pb.ModelUsage:
         cached_tokens=usage.cached_tokens,
         seconds=usage.seconds,
     )
+
+
+def _accounts(messages: Iterable[pb.ModelUsage]) -> dict[Account, Usage]:
+    accounts: dict[Account, Usage] = {}
+    for account, usage in map(usage_from_proto, messages):
+        accounts[account] = accounts.get(account, NOTHING) + usage
+    return accounts
 
 
 def usage_from_proto(message: pb.ModelUsage) -> tuple[Account, Usage]:

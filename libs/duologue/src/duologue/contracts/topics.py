@@ -223,7 +223,8 @@ TRAINING_COMPLETED = Topic(
 )
 ADAPTER_RELEASED = Topic(
     PREFIX + "adapter.released.v1",
-    "Which adapter of an agent answers from now on; the last record of a key is what holds.",
+    "Which adapter of an agent answers from now on, and which is a canary with a share of its training dialogues; the "
+    "last record of a key is what holds.",
     events_pb2.AdapterReleased,
     key="agent",
     partitions=3,
@@ -236,7 +237,7 @@ ADAPTER_RELEASED = Topic(
 )
 CAMPAIGN_CANCELLED = Topic(
     PREFIX + "campaign.cancelled.v1",
-    "A campaign was cancelled: nothing is to be asked of a model for it any more. It never goes on.",
+    "A campaign was cancelled: no model is to be asked for its dialogues any more. It never goes on.",
     events_pb2.CampaignCancelled,
     key="campaign_id",
     partitions=1,

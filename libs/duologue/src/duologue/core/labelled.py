@@ -12,7 +12,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from duologue.core.dialogue import Dialogue, Role
+from duologue.core.dialogue import Dialogue, Preset, Role
 from duologue.core.problems import InvalidInput, Problem, did_you_mean
 from duologue.core.prompts import PROMPTS_VERSION, Question, manager_questions, manager_state, options_of
 from duologue.core.scores import Utterance
@@ -99,8 +99,10 @@ def _mistakes(labelled: Labelled, file: str, line: int) -> Iterator[Problem]:
 def questions_to_label(dialogue: Dialogue, workflow: Workflow) -> Iterator[Labelled]:
     """What the manager was asked about each reply of the client, by today's wording, without its answers.
 
-    Nothing is yielded of a dialogue without structured prompting, of which the manager is asked next to nothing.
+    Nothing is yielded of a dialogue of another preset, whose manager is asked no typed questions.
     """
+    if dialogue.provenance.preset is not Preset.DUOLOGUE:
+        return
     intention = next((each for each in workflow.intentions if each.id == dialogue.provenance.intention_id), None)
     facts = dict(intention.facts) if intention is not None else {}
     history: list[Utterance] = []

@@ -10,7 +10,7 @@ from duologue.core.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Decisions by the names of their questions, and what they cost. Seconds include retries."""
+    """Decisions by the names of their questions, and what they cost. Seconds are those of the answers."""
 
     decisions: dict[str, Decision]
     usage: Usage

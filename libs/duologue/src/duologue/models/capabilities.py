@@ -7,13 +7,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from duologue.models.connection import Connection, ModelRefused, ModelUnavailable
+from duologue.models.connection import GONE, Connection, ModelRefused, ModelUnavailable
 from duologue.models.dialects import OTHER, Dialect, Gauges, dialect_of
 
 # A server that is there needs no time to say what it is.
 PROBE_SECONDS = 3.0
 _TGI_ROUTER = "text-generation-router"
 TGI_GAUGES = Gauges(running="tgi_batch_current_size", waiting="tgi_queue_size")
+# Not even what it is can be told from these: it starts, or has too much to do.
+_NOT_NOW = (*GONE, 429)
 # The name by which TGI knows its model in its chat API; any other is an adapter's there.
 TGI_BASE = "tgi"
 TGI_TOP_TOKENS = 5  # its router refuses more
@@ -126,9 +128,9 @@ async def _info(connection: Connection) -> _Info | None:
     except (ModelRefused, ValidationError):
         return None
     except ModelUnavailable as error:
-        if error.status == 0:
+        if error.status in _NOT_NOW:
             raise
-        return None  # some gateways answer 5xx for a path that they do not know
+        return None  # some servers answer 500 for a path that they do not know
     return info if info.router == _TGI_ROUTER else None
 
 
@@ -139,6 +141,6 @@ async def listed_models(connection: Connection) -> list[ListedModel]:
     except (ModelRefused, ValidationError):
         return []
     except ModelUnavailable as error:
-        if error.status == 0:
+        if error.status in _NOT_NOW:
             raise
         return []  # `transformers serve` answers 500 until it has loaded a model

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from duologue.core.prompts import Message
 from duologue.models.completion import NOBODY, Caller, ChatRequest, Completion, Sampling
+from duologue.models.replica import Replica
 from duologue.models.server import ModelServer
 
 
@@ -32,7 +33,11 @@ class ChatModel:
     ) -> Completion:
         """The next message of the assistant. Raises `ModelUnavailable` or `ModelRefused`."""
         request = ChatRequest(messages, sampling, model or self.default_model, stop, seed)
-        started = time.perf_counter()
-        answer = await self.server.ask(caller, lambda server: server.complete(request))
-        answer.seconds = time.perf_counter() - started
-        return answer
+
+        async def ask(replica: Replica) -> Completion:
+            started = time.perf_counter()
+            completion = await replica.complete(request)
+            completion.seconds = time.perf_counter() - started
+            return completion
+
+        return await self.server.ask(caller, ask)

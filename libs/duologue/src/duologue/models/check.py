@@ -12,6 +12,7 @@ from duologue.models.capabilities import TGI_BASE, Capabilities
 from duologue.models.completion import GREEDY, ChatRequest
 from duologue.models.connection import ModelRefused, ModelUnavailable
 from duologue.models.decisions import DecisionModel
+from duologue.models.dialects import OTHER
 from duologue.models.endpoint import Endpoint
 from duologue.models.replica import Replica
 from duologue.models.server import ModelServer
@@ -146,7 +147,7 @@ def _told(known: Capabilities, replica: Replica) -> str:
         told.append("typed decisions")
     elif known.has_patterns:
         told.append("letters under a regular expression")
-    if known.top_logprobs:
+    if known.top_logprobs and (known.api == "tgi" or known.dialect is not OTHER):
         told.append(f"log-probabilities of {known.top_logprobs}")
     if known.api == "tgi":
         told.append("adapters by name, loaded at its start")

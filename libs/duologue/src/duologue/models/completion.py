@@ -71,7 +71,8 @@ class TokenChoice:
 
 @dataclass(slots=True)
 class Completion:
-    """What a model wrote. Tokens are the server's count, 0 where it gives none; `seconds` include retries.
+    """What a model wrote. Tokens are the server's count, 0 where it gives none; `seconds` are those of
+    this answer, without what it waited for or was tried before.
 
     `cached_tokens`: those of the prompt that the server did not have to read again; None where it does not tell.
     """

@@ -26,6 +26,8 @@ _SECONDS = Histogram(
 # The server is there but can't take the request now, or a proxy before it lost the server. 424 is TGI's for a shard
 # that is dead or failed.
 _PASSING = {408, 424, 425, 429, 500, 502, 503, 504}
+# Nobody there, or none in time: what comes back after one of these may be another server, behind a proxy too.
+GONE = (0, 408, 502, 503, 504)
 _SHOWN_OF_AN_ANSWER = 300
 _SHAPES: dict[type, str] = {dict: "an object", list: "an array"}
 

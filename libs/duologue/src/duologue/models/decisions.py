@@ -56,7 +56,6 @@ class DecisionModel:
         Probabilities are calibrated where the endpoint has a calibration. Raises `ModelUnavailable` or `ModelRefused`.
         """
         model = model or self.default_model
-        started = time.perf_counter()
         first = await self._ask_once(state, questions, model, caller)
         decisions, usage = first.decisions, first.usage
         unsure = {
@@ -73,23 +72,31 @@ class DecisionModel:
             decisions = decisions | {name: _mean(decisions[name], other) for name, other in again.decisions.items()}
         if self._calibration is not None:
             decisions = self._calibration.applied(model, questions, decisions)
-        return Answers(decisions, replace(usage, seconds=time.perf_counter() - started))
+        return Answers(decisions, usage)
 
     async def _ask_once(self, state: str, questions: Mapping[str, Question], model: str, caller: Caller) -> Answers:
         way = self.server.endpoint.decisions
 
-        async def ask(replica: Replica) -> Answers:
+        async def decide(replica: Replica) -> Answers:
+            await replica.capabilities()  # what the gate goes by
             if way == "systemone" or (way == "auto" and replica.has_systemone is not False):
                 try:
                     answers = await systemone.decide(replica.connection, model, state, questions)
                 except ModelRefused as error:
                     if way == "systemone" or error.status not in _NO_SUCH_PATH:
                         raise
-                    replica.has_systemone = False
                 else:
                     replica.has_systemone = True
                     return answers
-            return await labels.decide(replica, model, state, questions, as_text=way == "text")
+            answers = await labels.decide(replica, model, state, questions, as_text=way == "text")
+            if way == "auto":  # only now: of a model that is not there the path would be "not found" too
+                replica.has_systemone = False
+            return answers
+
+        async def ask(replica: Replica) -> Answers:
+            started = time.perf_counter()
+            answers = await decide(replica)
+            return Answers(answers.decisions, replace(answers.usage, seconds=time.perf_counter() - started))
 
         return await self.server.ask(caller, ask)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from prometheus_client import Gauge
 
-from duologue.models.connection import ModelUnavailable
+from duologue.models.connection import GONE, ModelUnavailable
 from duologue.models.fingerprint import WrongAdapter
 from duologue.models.limit import Limit
 
@@ -24,14 +24,12 @@ _WAITING = Gauge("duologue_model_waiting", "Requests that wait until a model ser
 
 # It is there and has too much to do.
 TOO_MUCH = (429, 503)
-# No server behind that address, or none in time. Other errors, as 500, may be the request's own, and are nobody else's.
-_GONE = (0, 408, 502, 504)
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 # How often who waits looks whether to go on waiting.
 _LOOK_SECONDS = 1.0
 # What a server asks for is heard up to this: its slip must not cost an hour.
-_LONGEST_CLOSURE_SECONDS = 60.0
+LONGEST_CLOSURE_SECONDS = 60.0
 
 _Turn = asyncio.Future[None]
 
@@ -41,19 +39,23 @@ class GaveUp(Exception):
 
 
 class Gates:
-    """The gates of a process, one for each server, however many models of it are asked."""
+    """Gates, one for each server, however many models of it are asked. `are_told`: in the metrics of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_told: bool = False) -> None:
         self._gates: dict[str, Gate] = {}
+        self._are_told = are_told
 
     def of(self, url: str, most: int) -> Gate:
-        """The gate of the server at `url`, made with the `most` of whoever asks first."""
-        if url not in self._gates:
+        """The gate of the server at `url`, with the smallest `most` of those who ask."""
+        gate = self._gates.get(url)
+        if gate is None:
             gate = self._gates[url] = Gate(most)
-            _LIMIT.labels(url).set_function(lambda: gate.limit)
-            _RUNNING.labels(url).set_function(lambda: gate.running)
-            _WAITING.labels(url).set_function(lambda: gate.waiting)
-        return self._gates[url]
+            if self._are_told:
+                _LIMIT.labels(url).set_function(lambda: gate.limit)
+                _RUNNING.labels(url).set_function(lambda: gate.running)
+                _WAITING.labels(url).set_function(lambda: gate.waiting)
+        gate.bound(most)
+        return gate
 
 
 class Gate:
@@ -88,6 +90,11 @@ class Gate:
     def is_closed(self) -> bool:
         """The server has refused, and has not answered since."""
         return self._refusals > 0
+
+    @property
+    def is_left_alone(self) -> bool:
+        """It is closed, and the time that the server asked for is not up: nobody is let through."""
+        return self._clock() < self._closed_until
 
     @property
     def closed_seconds(self) -> float:
@@ -125,7 +132,7 @@ class Gate:
         if error.status in TOO_MUCH:
             self._close(error.retry_after)
             self._limit.refused(era, self.running)
-        elif error.status in _GONE:
+        elif error.status in GONE:  # other errors, as 500, may be the request's own, and are nobody else's
             self._limit.lost(era, self.running)
 
     def told(self, running: float, waiting: float, memory: float) -> None:
@@ -196,7 +203,7 @@ class Gate:
 
     def _close(self, retry_after: float) -> None:
         now = self._clock()
-        pause = min(retry_after, _LONGEST_CLOSURE_SECONDS)
+        pause = min(retry_after, LONGEST_CLOSURE_SECONDS)
         if now >= self._closed_until:
             pause = max(pause, min(_FIRST_PAUSE_SECONDS * 2.0**self._refusals, _LONGEST_PAUSE_SECONDS))
             if not self._refusals:

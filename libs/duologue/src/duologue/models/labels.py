@@ -20,7 +20,7 @@ from duologue.core.prompts import Question, labels_prompt, options_of
 from duologue.models.answers import Answers
 from duologue.models.capabilities import Capabilities
 from duologue.models.completion import GREEDY, ChatRequest, Completion, TokenChoice
-from duologue.models.connection import ModelRefused, ModelUnavailable
+from duologue.models.connection import ModelRefused
 from duologue.models.replica import Replica
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ async def decide(
     """All answers, by one request. `as_text`: letters out of free text, each taken for certain.
 
     Raises `ModelUnavailable` or `ModelRefused`, this also for a server that has neither log-probabilities nor regular
-    expressions, unless `as_text`.
+    expressions, unless `as_text`, and for an answer without any letter.
     """
     known = await replica.capabilities()
     if not as_text and not known.has_patterns and not known.top_logprobs:
@@ -47,7 +47,8 @@ async def decide(
         raise _neither(replica)
     found = _weighed(completion, options) if completion.tokens else _written(completion.text, options)
     if not found:
-        raise ModelUnavailable(f"{replica.url} answered none of the questions: {completion.text[:100]!r}")
+        # It would write the same again, and another request may go well: nothing is wrong with the server.
+        raise ModelRefused(f"{replica.url} answered none of the questions: {completion.text[:100]!r}", 0)
     if len(found) < len(options):
         log.warning("questions without an answer", server=replica.url, asked=len(options), answered=len(found))
     # Of a question that was not answered nothing is known: every option is as likely.

@@ -12,12 +12,13 @@ from typing import Protocol
 from duologue.models.backends.openai import OpenAIBackend
 from duologue.models.capabilities import Capabilities, probe
 from duologue.models.completion import ChatRequest, Completion
-from duologue.models.connection import Connection, ModelUnavailable
+from duologue.models.connection import GONE, Connection, ModelUnavailable
 from duologue.models.endpoint import Endpoint
 from duologue.models.fingerprint import TrainedAdapter
-from duologue.models.gate import Gate
+from duologue.models.gate import LONGEST_CLOSURE_SECONDS, Gate
 from duologue.models.load import watch_load
 from duologue.models.lora import LoadedAdapters
+from duologue.models.template import own_template
 from duologue.models.trust import Trust
 
 # A server that was not there is left alone for so long, twice as long each time, while another one is. Then one request
@@ -51,6 +52,8 @@ class Replica:
         self.gate = gate
         self.has_systemone: bool | None = None  # found out by asking for a decision
         self._endpoint = endpoint
+        self._expected = expected
+        self._template = own_template(endpoint.chat_template)
         loaded = LoadedAdapters(self.connection, endpoint.artifacts, clock) if endpoint.artifacts else None
         self._trust = Trust(url, expected, loaded, clock)
         self._clock = clock
@@ -83,9 +86,9 @@ class Replica:
     @property
     def is_there(self) -> bool:
         """It answers, as far as is known, or it is time to find out."""
-        if self.gate.is_closed:
+        if self.gate.is_left_alone:
             return False
-        if not self._losses:
+        if not self._losses and not self.gate.is_closed:
             return True
         return self._clock() >= self._rests_until and not self._is_on_trial and self.gate.has_room
 
@@ -120,12 +123,12 @@ class Replica:
 
     def lost(self, error: ModelUnavailable) -> None:
         """It did not answer as a server that is there does: ask again what it is, and leave it alone for a while."""
-        if error.status == 0:
+        if error.status in GONE:
             self._known = None
             self.has_systemone = None
             self._trust.forget()
         pause = min(_REST_SECONDS * 2.0**self._losses, _LONGEST_REST_SECONDS)
-        self._rests_until = self._clock() + max(pause, error.retry_after)
+        self._rests_until = self._clock() + max(pause, min(error.retry_after, LONGEST_CLOSURE_SECONDS))
         self._losses = min(self._losses + 1, 10)
 
     async def _ask(self) -> tuple[Capabilities, Backend]:
@@ -151,4 +154,4 @@ class Replica:
         # Its types are those of TGI's own client, which can't be installed beside a new transformers.
         from duologue.models.backends.tgi import TgiBackend
 
-        return TgiBackend(self.connection, self._endpoint, capabilities.most_stops)
+        return TgiBackend(self.connection, self._endpoint, capabilities, self._expected, self._template)

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict
 
+from duologue.core.problems import WrongSetting
 from duologue.core.prompts import Message, in_turns
 from duologue.models.connection import Connection, ModelRefused, ModelUnavailable
 from duologue.models.turns import Turns
@@ -81,6 +82,14 @@ class _TokenizerConfig(BaseModel):
         if isinstance(self.chat_template, list):
             return next((each.template for each in self.chat_template if each.name == "default"), None)
         return self.chat_template
+
+
+def own_template(folder: str) -> OwnTemplate | None:
+    """The template of that folder; None for "". Raises `WrongSetting`."""
+    try:
+        return OwnTemplate(folder) if folder else None
+    except (OSError, ValueError) as error:
+        raise WrongSetting(f"{folder} has no chat template: {error} (a model's setting chat_template)") from error
 
 
 class OwnTemplate:

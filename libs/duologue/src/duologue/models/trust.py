@@ -12,7 +12,7 @@ from prometheus_client import Gauge
 
 from duologue.models.capabilities import Capabilities
 from duologue.models.completion import Ask, ChatRequest, Completion
-from duologue.models.connection import ModelRefused
+from duologue.models.connection import ModelRefused, ModelUnavailable
 from duologue.models.fingerprint import TrainedAdapter, WrongAdapter, check_adapter
 from duologue.models.lora import LoadedAdapters
 
@@ -61,6 +61,7 @@ class Trust:
         self._clock = clock
         self._found: dict[str, _Finding] = {}
         self._looking = asyncio.Lock()
+        self._unanswered: ModelUnavailable | None = None  # of a server that hangs each would wait in turn
 
     def forget(self) -> None:
         """The server was gone: what comes back may be another."""
@@ -92,13 +93,20 @@ class Trust:
         """As `look`, but a server that was wrong a moment ago still is."""
         if self._is_trusted(name):
             return
+        before = self._unanswered
         async with self._looking:
             if self._is_trusted(name):
                 return
             found = self._found.get(name)
             if found and found.wrong and self._is_of_now(found, name, WRONG_SECONDS):
                 raise WrongAdapter(found.wrong)
-            await self._look(name, capabilities, ask)
+            if self._unanswered is not before and self._unanswered is not None:
+                raise ModelUnavailable(str(self._unanswered), self._unanswered.retry_after, self._unanswered.status)
+            try:
+                await self._look(name, capabilities, ask)
+            except ModelUnavailable as error:
+                self._unanswered = error
+                raise
 
     async def _look(self, name: str, capabilities: Capabilities, ask: Ask) -> None:
         adapter = self._expected[name]

@@ -32,7 +32,7 @@ class Turns:
         self._refused: set[tuple[bool, ...]] = set()
 
     async def send(self, messages: Sequence[Message], ask: Ask[Answer]) -> Answer:
-        """What `ask` gives. Raises what it raises, of the messages as they are where neither form is taken."""
+        """What `ask` gives, of the messages as they are or in turns. Raises what it raises."""
         if self._refused and _kind(messages) in self._refused:
             return await ask(in_turns(messages))
         try:

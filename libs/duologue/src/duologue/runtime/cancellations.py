@@ -60,16 +60,18 @@ class Cancellations:
                 self.known.set()
 
     def _hear(self, batch: Sequence[Delivery]) -> None:
+        heard = 0
         for delivery in batch:
             try:
                 event = decode(events_pb2.CampaignCancelled, delivery.record)
             except Poison as error:
                 log.error("cancellation not understood", place=delivery.place, reason=str(error))
                 continue
+            heard += 1
             self._campaigns[event.campaign_id] = None
         while len(self._campaigns) > _MOST_CAMPAIGNS:
             del self._campaigns[next(iter(self._campaigns))]
-        if batch:
-            log.info("campaigns cancelled", count=len(batch))
+        if heard:
+            log.info("campaigns cancelled", count=heard)
             for listener in self._told:
                 listener()

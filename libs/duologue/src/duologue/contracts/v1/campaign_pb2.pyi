@@ -200,7 +200,7 @@ class Canary(_message.Message):
     """How it ended: "promote", "rollback", or "overtaken" by the release of another adapter."""
     @_builtins.property
     def evaluation(self) -> Global___Evaluation:
-        """Over its dialogues so far; `released` says what the gate would do. Of one that has ended only in GetAdapter."""
+        """Over its dialogues; `released` says what the gate would do. Only in GetAdapter, since it takes a moment."""
 
     def __init__(
         self,
@@ -1251,6 +1251,9 @@ class RollbackAdapterResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ADAPTER_FIELD_NUMBER: _builtins.int
+    ENDED_CANARY_FIELD_NUMBER: _builtins.int
+    ended_canary: _builtins.str
+    """The adapter whose canary this ended; empty where a release was taken back."""
     @_builtins.property
     def adapter(self) -> Global___Adapter:
         """The adapter that answers now; its ref is empty for the base model."""
@@ -1259,10 +1262,11 @@ class RollbackAdapterResponse(_message.Message):
         self,
         *,
         adapter: Global___Adapter | None = ...,
+        ended_canary: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "ended_canary", b"ended_canary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

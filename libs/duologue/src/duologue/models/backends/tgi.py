@@ -7,12 +7,12 @@ used, and the parameters have one more field.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from text_generation import errors
 from text_generation.types import BestOfSequence, Details, Grammar, GrammarType, Parameters, Request, Response
 
-from duologue.models.capabilities import TGI_BASE, TGI_TOP_TOKENS
+from duologue.models.capabilities import TGI_BASE, TGI_TOP_TOKENS, Capabilities
 from duologue.models.completion import ChatRequest, Completion, TokenChoice, written
 from duologue.models.connection import Connection, ModelRefused, ModelUnavailable, Reply
 from duologue.models.endpoint import Endpoint
@@ -34,14 +34,26 @@ class AdapterRequest(Request):  # type: ignore[misc]
 class TgiBackend:
     """Asks one server. The model of the settings is its base model; every other name is an adapter's."""
 
-    def __init__(self, connection: Connection, endpoint: Endpoint, most_stops: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        endpoint: Endpoint,
+        known: Capabilities,
+        adapters: Container[str],
+        template: OwnTemplate | None,
+    ) -> None:
         self._connection = connection
-        self._template = OwnTemplate(endpoint.chat_template) if endpoint.chat_template else ServersTemplate(connection)
-        self._base = {"", TGI_BASE, endpoint.model}
-        self._most_stops = most_stops
+        self._template = template or ServersTemplate(connection)
+        self._base = {"", TGI_BASE, endpoint.model, *known.models}
+        self._adapters = adapters
+        self._most_stops = known.most_stops
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
+        if request.model not in self._base and request.model not in self._adapters:
+            raise ModelRefused(  # it would answer with its base model, without a word
+                f"{self._connection.url} serves another model, and {request.model!r} is no adapter that is known", 404
+            )
         prompt = await self._template.render(request.messages)
         body = AdapterRequest(inputs=prompt, parameters=self._parameters(request)).model_dump(exclude_none=True)
         try:
