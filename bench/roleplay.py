@@ -25,6 +25,7 @@ from raw_loop import RawLoop
 from results import Row
 from stub_process import StubProcess, stub
 
+_MOST_DIALOGUES = 1024
 _MEMORY_DIALOGUES = 1000
 _MEMORY_LATENCY_MS = 200
 # The example wordings of examples/workflows, each guessed from the others, are guessed right three times out of four.
@@ -52,6 +53,7 @@ class Case:
 CASES = (
     Case(0, 32, (Arm("instant"), Arm("instant_speculating", speculate=True))),
     Case(0, 64, (Arm("instant_64"),)),
+    Case(0, 2000, (Arm("instant_2000"),)),
     Case(100, 32, (Arm("100ms_32", speculate=True, wrong_guess_every=_WRONG_GUESS_EVERY),)),
     Case(
         100,
@@ -125,7 +127,7 @@ def run(dialogues: int, repeats: int) -> list[Row]:
     rows: list[Row] = []
     pairs: dict[str, float] = {}
     for case in CASES:
-        count = max(dialogues * case.concurrency // 64, case.concurrency)
+        count = max(min(dialogues * case.concurrency // 64, _MOST_DIALOGUES), case.concurrency)
         measured, bare = asyncio.run(measure(case, count, repeats))
         for name, arm in measured.items():
             value = arm.turns_per_second

@@ -96,7 +96,7 @@ async def test_a_promotion_that_waited_for_a_rollback_of_the_same_adapter_holds(
     await promote(plane, "a")
 
     def undo(session: Session) -> None:
-        _, record = roll_back(session, "desk", plane.clock())
+        record = roll_back(session, "desk", plane.clock()).told
         plane.outbox.add(session, [record])
 
     async with held(database_url, undo):

@@ -142,26 +142,28 @@ class KafkaCluster:
             broker.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def wait(self) -> None:
-        """Until all brokers are members of the cluster."""
+        """Until every broker answers, and has all others for members of the cluster."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             for broker in self.brokers:
                 if broker.process is not None and broker.process.poll() is not None:
                     raise RuntimeError(f"broker {broker.node} ended:\n{broker.log.read_text()[-2000:]}")
-            try:
-                admin = KafkaAdminClient(bootstrap_servers=self.bootstrap.split(","), bootstrap_timeout_ms=2000)
-            except KafkaError:
-                time.sleep(0.1)
-                continue
-            try:
-                if len(admin.describe_cluster()["brokers"]) == len(self.brokers):
-                    return
-            except KafkaError:
-                pass
-            finally:
-                admin.close()
+            if all(self._knows_all(broker) for broker in self.brokers):
+                return
             time.sleep(0.1)
         raise TimeoutError(f"no Kafka within {_START_SECONDS:g} s:\n{self.brokers[0].log.read_text()[-2000:]}")
+
+    def _knows_all(self, broker: Broker) -> bool:
+        try:
+            admin = KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{broker.front}", bootstrap_timeout_ms=2000)
+        except KafkaError:
+            return False
+        try:
+            return len(admin.describe_cluster()["brokers"]) == len(self.brokers)
+        except KafkaError:
+            return False
+        finally:
+            admin.close()
 
     def signal(self, broker: Broker, number: signal.Signals) -> None:
         """SIGKILL, SIGSTOP, SIGCONT. A killed broker is waited for, so that it can be `run` again."""

@@ -27,15 +27,14 @@ def usage_of(scored: events_pb2.DialogueScored) -> list[dialogue_pb2.ModelUsage]
 
 
 def all_of(scored: events_pb2.DialogueScored) -> Usage:
-    """The sum; in a message that did not tell usage, that of its turns and its judge."""
-    usage = usage_of(scored)
+    """The sum of playing and judging. Turns do not bear all of it, but older messages tell of nothing else."""
+    usage, judge = scored.dialogue.usage, scored.judge
     if usage:
-        return total(each for _, each in map(usage_from_proto, usage))
-    turns = (
-        Usage.of(turn.prompt_tokens, turn.completion_tokens, seconds=turn.seconds) for turn in scored.dialogue.turns
-    )
-    judge = scored.judge
-    return total(turns) + Usage.of(judge.prompt_tokens, judge.completion_tokens, seconds=judge.seconds)
+        played = total(each for _, each in map(usage_from_proto, usage))
+    else:
+        turns = scored.dialogue.turns
+        played = total(Usage.of(turn.prompt_tokens, turn.completion_tokens, seconds=turn.seconds) for turn in turns)
+    return played + Usage.of(judge.prompt_tokens, judge.completion_tokens, seconds=judge.seconds)
 
 
 def book(session: Session, dialogue: DialogueRow, scored: events_pb2.DialogueScored) -> None:

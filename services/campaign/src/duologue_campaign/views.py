@@ -21,7 +21,9 @@ from duologue_campaign.tables import AdapterRow, CampaignRow, CanaryRow, Dataset
 def campaign_view(session: Session, row: CampaignRow, now: float, prices: Prices) -> pb.Campaign:
     """All but the spec's text, which is large and does not change."""
     expenses = list(expenses_of(session, row.id))
-    cost = prices.cost((account, usage) for _, account, usage in expenses) if expenses else None
+    # Of dialogues of a version that booked nothing, what they cost is not known.
+    is_booked = bool(expenses) or not row.prompt_tokens
+    cost = prices.cost((account, usage) for _, account, usage in expenses) if is_booked else None
     return pb.Campaign(
         id=row.id,
         name=row.name,
