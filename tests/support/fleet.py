@@ -20,6 +20,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from duologue.cli.local.processes import FEW_ARENAS
 from tests.support import model_process
 from tests.support.brokers.cluster import free_ports
 from tests.support.requirements import ROOT, require_ml
@@ -113,6 +114,7 @@ class Fleet:
                 folder / f"{service}-{number}.log",
                 {
                     **os.environ,
+                    **FEW_ARENAS,
                     **common,
                     **({"DUOLOGUE_DATABASE__URL": databases[service]} if service in databases else {}),
                     "DUOLOGUE_GRPC__PORT": str(port),

@@ -36,13 +36,15 @@ def processes(layout: Layout, ports: Ports, model: LocalModel, python: Path | No
             continue
         file = layout.config / f"{service}.yaml"
         file.write_text(_HEADER + yaml.safe_dump(_settings(service, layout, ports, model), sort_keys=False))
-        environment = {"DUOLOGUE_CONFIG": str(file), "PYTHONUNBUFFERED": "1"}
+        environment = {"DUOLOGUE_CONFIG": str(file), "PYTHONUNBUFFERED": "1", **FEW_ARENAS}
         if service == "training":
             environment |= _offline(layout, model)
         services.append(Process(service, [str(interpreter), "-m", f"duologue_{service}"], environment))
     return [*servers, *services]
 
 
+# glibc gives threads memory of their own and keeps it, and a service has some twenty threads.
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
 _HEADER = "# Written by `duologue up`; change its flags instead, or set DUOLOGUE_... in the environment.\n"
 
 
