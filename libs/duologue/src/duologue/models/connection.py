@@ -154,7 +154,7 @@ class Connection:
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
-    """orjson takes a tenth of json's time, which was an eighth of a turn's; but it is strict."""
+    """orjson takes a tenth of json's time, which was a twelfth of a turn's; but it is strict."""
     try:
         return orjson.dumps(body)
     except TypeError:  # half a surrogate pair, which only ASCII can carry
