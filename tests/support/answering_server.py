@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from aiohttp import web
 
 from duologue.models import Endpoint
+from tests.support.http_app import serve
 
 
 class Asked(NamedTuple):
@@ -41,11 +42,7 @@ class AnsweringServer:
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=2**30)
         app.router.add_route("*", "/{rest:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self._runner, self.url = await serve(app)
         return self
 
     async def __aexit__(

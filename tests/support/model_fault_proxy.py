@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.support.eventually import eventually
+from tests.support.http_app import serve
 
 # What the server behind would answer; asking it is left to the fault.
 Ask = Callable[[], Awaitable["Answer"]]
@@ -129,11 +130,7 @@ class ModelFaultProxy:
         app = web.Application()
         app.router.add_route("*", "/{rest:.*}", self._handle)
         # A client that hangs up ends what is done for it here, and thereby behind.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self._runner, self.url = await serve(app, handler_cancellation=True)
         return self
 
     async def __aexit__(

@@ -17,6 +17,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from duologue.models import Endpoint
+from tests.support.http_app import serve
 
 CHAT, DECISIONS = "/v1/chat/completions", "/v1/systemone"
 
@@ -136,12 +137,7 @@ class ScriptedModelServer:
         app.router.add_get("/health", _health)
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_route("*", "/{rest:.*}", _not_found)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self._runner, self.url = await serve(app, handler_cancellation=True)
         return self
 
     async def __aexit__(

@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from duologue.models import Endpoint
 from tests.support import tgi_answers as answers
+from tests.support.http_app import serve
 from tests.support.tgi_answers import Done
 from tests.support.tgi_model import BEGIN, END, Drawing, Model, ScriptedModel, Token, read, text_of, write
 from tests.support.tgi_requests import (
@@ -99,11 +100,7 @@ class TgiDouble:
         app.router.add_post("/v1/completions", self._completions)
         app.router.add_post("/tokenize", self._tokenize)
         app.router.add_post("/chat_tokenize", self._chat_tokenize)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self._runner, self.url = await serve(app, handler_cancellation=True)
         return self
 
     async def __aexit__(

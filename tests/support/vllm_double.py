@@ -10,6 +10,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from duologue.models import Endpoint
+from tests.support.http_app import serve
 
 BASE = "base"
 
@@ -39,11 +40,7 @@ class VllmDouble:
             app.router.add_post("/v1/load_lora_adapter", self._load)
             app.router.add_post("/v1/unload_lora_adapter", self._unload)
         app.router.add_route("*", "/{rest:.*}", _not_found)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self._runner, self.url = await serve(app)
         return self
 
     async def __aexit__(

@@ -44,6 +44,10 @@ class ModelUnavailable(Exception):
         self.status = status
         self.answer = answer
 
+    def again(self) -> ModelUnavailable:
+        """The same for another request that waited for the same answer: raised twice, one would gather both traces."""
+        return ModelUnavailable(str(self), self.retry_after, self.status, self.answer)
+
 
 class ModelRefused(Exception):
     """The server answered that it will not do this, and won't another time either. `status` is HTTP's."""

@@ -137,7 +137,7 @@ class Replica:
         async with self._asking:
             if self._known is None:
                 if self._unanswered is not before and self._unanswered is not None:
-                    raise ModelUnavailable(str(self._unanswered), self._unanswered.retry_after, self._unanswered.status)
+                    raise self._unanswered.again()
                 try:
                     capabilities = await probe(self.connection, self._endpoint.server, self._endpoint.model)
                 except ModelUnavailable as error:

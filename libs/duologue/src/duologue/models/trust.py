@@ -101,7 +101,7 @@ class Trust:
             if found and found.wrong and self._is_of_now(found, name, WRONG_SECONDS):
                 raise WrongAdapter(found.wrong)
             if self._unanswered is not before and self._unanswered is not None:
-                raise ModelUnavailable(str(self._unanswered), self._unanswered.retry_after, self._unanswered.status)
+                raise self._unanswered.again()
             try:
                 await self._look(name, capabilities, ask)
             except ModelUnavailable as error:
