@@ -20,6 +20,7 @@ from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_REQUESTED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.models import ChatModel, DecisionModel, Endpoint, Gates, ModelServer
 from duologue.models.connection import Connection, Reply
+from duologue.runtime import collect_seldom
 from duologue.store import ArtifactStore, WorkflowStore
 from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.self_talk import SelfTalk
@@ -114,6 +115,7 @@ async def opened(
         workflows = WorkflowStore(artifacts)
         self_talk = SelfTalk(ChatModel(client), ChatModel(agent), DecisionModel(manager), speculate=speculate)
         play = PlayDialogue(self_talk, workflows, Adapters(agent, artifacts))
+        collect_seldom()
         yield Engine(bus, play, workflows.put(scenario.workflow()))
 
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from duologue.models import Caller
 from duologue.models.connection import ModelUnavailable
 from duologue.models.gate import Gate
 
@@ -61,7 +62,7 @@ async def keep_asking(gate: Gate, server: SimulatedServer, callers: int, campaig
     async def ask() -> None:
         while True:
             try:
-                async with gate.admitted(campaign):
+                async with gate.admitted(Caller(campaign)):
                     await server.ask()
             except ModelUnavailable:
                 continue

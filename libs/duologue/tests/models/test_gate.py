@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duologue.models import Gates
+from duologue.models import Caller, Gates
+from duologue.models.completion import NOBODY
 from duologue.models.connection import ModelUnavailable
 from duologue.models.gate import Gate, GaveUp
 from tests.support.simulated_time import run_simulated
@@ -35,7 +36,7 @@ def test_a_small_campaign_is_served_as_often_as_a_large_one() -> None:
         served: list[str] = []
 
         async def ask(campaign: str) -> None:
-            async with gate.admitted(campaign):
+            async with gate.admitted(Caller(campaign)):
                 await asyncio.sleep(1)
                 served.append(campaign)
 
@@ -55,7 +56,7 @@ async def test_requests_of_one_campaign_keep_their_order() -> None:
     order: list[int] = []
 
     async def ask(number: int) -> None:
-        async with gate.admitted("one"):
+        async with gate.admitted(Caller("one")):
             order.append(number)
 
     async with asyncio.TaskGroup() as group:
@@ -64,9 +65,24 @@ async def test_requests_of_one_campaign_keep_their_order() -> None:
     assert order == list(range(20))
 
 
+async def test_the_dialogue_that_was_begun_first_goes_first() -> None:
+    gate = Gate(1)
+    order: list[float] = []
+
+    async def ask(begun: float) -> None:
+        async with gate.admitted(Caller("one", begun=begun)):
+            order.append(begun)
+            await settle()
+
+    async with asyncio.TaskGroup() as group:
+        for begun in (5.0, 3.0, 4.0, 1.0, 2.0):
+            group.create_task(ask(begun))
+    assert order == [5.0, 1.0, 2.0, 3.0, 4.0]  # before the first nobody waited
+
+
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("ask"), st.sampled_from("abc")),
+        st.tuples(st.just("ask"), st.sampled_from(["a1", "b1", "b2", "c1", "c2", "c3"])),
         st.tuples(st.sampled_from(["answer", "refuse", "lose", "cancel", "give up"]), st.integers(0, 50)),
         st.tuples(st.just("wait"), st.floats(0, 3)),
         st.tuples(st.just("tell"), st.floats(0, 50)),
@@ -107,12 +123,13 @@ class World:
         assert self.gate.running == len(self.inside) <= self.most
         assert 1 <= self.gate.limit <= self.most
 
-    async def _ask(self, campaign: str) -> None:
+    async def _ask(self, who: str) -> None:
+        campaign, begun = who
         task = asyncio.current_task()
         assert task is not None
         outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            async with self.gate.admitted(campaign, lambda: task in self.tired):
+            async with self.gate.admitted(Caller(campaign, begun=float(begun)), lambda: task in self.tired):
                 self.inside[task] = outcome
                 try:
                     await outcome
@@ -149,8 +166,8 @@ def test_whatever_comes_and_goes_no_slot_is_lost_and_nobody_forgotten(
 
 async def test_a_request_that_is_given_up_as_it_is_let_in_leaves_its_slot_to_the_next() -> None:
     gate = Gate(1)
-    await gate.enter("a")
-    first, second = (asyncio.create_task(gate.enter("a")) for _ in range(2))
+    await gate.enter(Caller("a"))
+    first, second = (asyncio.create_task(gate.enter(Caller("a"))) for _ in range(2))
     await settle()
     gate.leave()
     first.cancel()
@@ -168,9 +185,9 @@ def test_nobody_is_let_in_for_as_long_as_the_server_asks() -> None:
         loop = asyncio.get_running_loop()
         gate = gate_of(4)
         with pytest.raises(ModelUnavailable):
-            async with gate.admitted(""):
+            async with gate.admitted(NOBODY):
                 raise busy(retry_after=7)
-        async with gate.admitted(""):
+        async with gate.admitted(NOBODY):
             return loop.time()
 
     assert run_simulated(world()) == pytest.approx(7)
@@ -180,9 +197,9 @@ def test_an_hour_is_not_waited_for_whatever_a_server_asks() -> None:
     async def world() -> float:
         gate = gate_of(4)
         with pytest.raises(ModelUnavailable):
-            async with gate.admitted(""):
+            async with gate.admitted(NOBODY):
                 raise busy(retry_after=3600)
-        async with gate.admitted(""):
+        async with gate.admitted(NOBODY):
             return asyncio.get_running_loop().time()
 
     assert run_simulated(world()) == pytest.approx(60)
@@ -198,7 +215,7 @@ def test_a_server_that_refuses_everything_is_asked_ever_more_rarely_by_one_at_a_
         async def ask() -> None:
             while True:
                 try:
-                    async with gate.admitted(""):
+                    async with gate.admitted(NOBODY):
                         asked.append(loop.time())
                         await asyncio.sleep(0.01)
                         raise busy(status=status)
@@ -221,11 +238,11 @@ def test_when_one_has_been_answered_all_the_others_follow() -> None:
     async def world() -> float:
         gate = gate_of(8)
         with pytest.raises(ModelUnavailable):
-            async with gate.admitted(""):
+            async with gate.admitted(NOBODY):
                 raise busy()
 
         async def ask() -> None:
-            async with gate.admitted(""):
+            async with gate.admitted(NOBODY):
                 await asyncio.sleep(1)
 
         async with asyncio.TaskGroup() as group:
@@ -239,9 +256,9 @@ def test_when_one_has_been_answered_all_the_others_follow() -> None:
 def test_whoever_gives_up_goes_away_and_is_not_let_in_later() -> None:
     async def world() -> None:
         gate = gate_of(1)
-        await gate.enter("a")
+        await gate.enter(Caller("a"))
         with pytest.raises(GaveUp):
-            await gate.enter("b", lambda: True)
+            await gate.enter(Caller("b"), lambda: True)
         assert (gate.running, gate.waiting) == (1, 0)
         gate.leave()
         assert gate.running == 0
@@ -256,8 +273,8 @@ async def test_limit_running_and_waiting_are_shown_for_each_server() -> None:
     gates = Gates(are_told=True)
     gate = gates.of("http://shown", 1)
     assert gates.of("http://shown", 50) is gate
-    await gate.enter("")
-    waiting = asyncio.create_task(gate.enter(""))
+    await gate.enter(NOBODY)
+    waiting = asyncio.create_task(gate.enter(NOBODY))
     await settle()
 
     def shown(name: str) -> float | None:

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from duologue.models import Endpoint, ModelServer
+from duologue.models.completion import NOBODY
 from duologue.models.dialects import LLAMA_CPP, SGLANG, VLLM
 from duologue.models.load import Load, load_of
 from tests.support.eventually import eventually
@@ -102,7 +103,7 @@ async def test_while_requests_are_under_way_a_queue_at_the_server_lowers_the_lim
         await replica.capabilities()
         before = replica.gate.limit
         for _ in range(before):
-            await replica.gate.enter("")
+            await replica.gate.enter(NOBODY)
 
         async def claim() -> bool:
             return replica.gate.limit < before
@@ -121,7 +122,7 @@ async def test_neither_a_server_without_metrics_nor_one_with_nothing_to_do_is_lo
             (replica,) = models.replicas
             await replica.capabilities()
             if server is not idle:
-                await replica.gate.enter("")
+                await replica.gate.enter(NOBODY)
 
         async def claim() -> bool:
             return busy.looks >= 3

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from duologue.models import Caller, Endpoint, ModelRefused, ModelServer, ModelUnavailable
+from duologue.models.completion import NOBODY
 from duologue.models.replica import Replica
 from tests.support.eventually import eventually
 from tests.support.model_fault_proxy import Hang, ModelFaultProxy
@@ -72,7 +73,7 @@ async def test_a_server_that_is_full_for_a_moment_keeps_its_dialogues(proxies: l
     async with models_at(*proxies) as models:
         mine = next(replica for replica in models.replicas if replica.url == first_of(models, "d"))
         for _ in range(mine.gate.limit):
-            await mine.gate.enter("")
+            await mine.gate.enter(NOBODY)
         waiting = asyncio.create_task(ask(models, "d"))
         await asyncio.sleep(0)
         assert mine.gate.waiting == 1
@@ -85,7 +86,7 @@ async def test_a_server_before_which_a_crowd_waits_leaves_dialogues_to_one_with_
 ) -> None:
     async with models_at(*proxies) as models:
         mine = next(replica for replica in models.replicas if replica.url == first_of(models, "d"))
-        crowd = [asyncio.create_task(mine.gate.enter("")) for _ in range(2 * mine.gate.limit)]
+        crowd = [asyncio.create_task(mine.gate.enter(NOBODY)) for _ in range(2 * mine.gate.limit)]
         await asyncio.sleep(0)
         assert await ask(models, "d") != mine.url
         for task in crowd:
@@ -98,7 +99,7 @@ async def test_whoever_waits_for_a_server_that_goes_away_is_answered_by_another(
     async with models_at(*proxies) as models:
         mine = next(replica for replica in models.replicas if replica.url == first_of(models, "d"))
         for _ in range(mine.gate.limit):
-            await mine.gate.enter("")
+            await mine.gate.enter(NOBODY)
         waiting = asyncio.create_task(ask(models, "d"))
         await asyncio.sleep(0)
         mine.lost(ModelUnavailable("gone"))
@@ -172,7 +173,7 @@ async def test_whoever_waits_before_the_gate_goes_at_the_deadline_and_asks_nothi
     async with models_at(proxies[0]) as models:
         (replica,) = models.replicas
         for _ in range(replica.gate.limit):
-            await replica.gate.enter("")
+            await replica.gate.enter(NOBODY)
         with pytest.raises(ModelUnavailable, match="did not answer while anybody waited"):
             await ask(models, deadline=in_seconds(0.1))
         assert (replica.gate.waiting, replica.gate.running) == (0, replica.gate.limit)

@@ -45,10 +45,11 @@ class Plan:
     adapter_fingerprint: str = ""
     preset: Preset = Preset.DUOLOGUE
     deadline: float | None = None  # by the event loop's clock, where somebody waits no longer
+    begun: float = field(default=0.0, compare=False)  # by the same clock; another try is the same plan
 
     @property
     def caller(self) -> Caller:
-        return Caller(self.campaign_id, self.dialogue_id, self.deadline)
+        return Caller(self.campaign_id, self.dialogue_id, self.deadline, self.begun)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from duologue.bus import Poison, Record
@@ -74,4 +75,5 @@ class PlayDialogue:
             adapter_fingerprint=event.adapter.fingerprint.sha256,
             preset=preset_from_proto(event.role_play.preset),
             deadline=deadline,
+            begun=asyncio.get_running_loop().time(),
         )

@@ -15,11 +15,13 @@ class Caller(NamedTuple):
     """For whom a request is: campaigns share a server fairly, and a dialogue stays with its server.
 
     `deadline`: by the event loop's clock, when nobody waits for the answer any more; None where somebody always does.
+    `begun`: by any clock that all of a campaign's callers share; where there is no room, who began first goes first.
     """
 
     campaign: str = ""
     dialogue: str = ""
     deadline: float | None = None
+    begun: float = 0.0
 
 
 NOBODY = Caller()

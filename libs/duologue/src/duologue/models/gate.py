@@ -1,7 +1,10 @@
 """Who may ask a server now: no more at once than its limit, and of those who wait one of each campaign in turns.
 
-How many that is, is `limit`'s. A server that refuses for having too much to do (429, 503) is left alone for as long as
-it asks, or else for a moment that doubles; then one request feels its way, and the others follow when it is answered.
+Of a campaign, the dialogue that was begun first goes first. So a server with too much to do works dialogues off, a few
+at a time, instead of being a turn ahead in all of them: they end sooner, and their prompts are still in its prefix
+cache when the next turn comes. How many requests are let through is `limit`'s. A server that refuses for having too
+much to do (429, 503) is left alone for as long as it asks, or else for a moment that doubles; then one request feels
+its way, and the others follow when it is answered.
 """
 
 from __future__ import annotations
@@ -10,10 +13,14 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from itertools import count
 from types import TracebackType
+from typing import NamedTuple
 
 from prometheus_client import Gauge
 
+from duologue.models.completion import Caller
 from duologue.models.connection import GONE, ModelUnavailable
 from duologue.models.fingerprint import WrongAdapter
 from duologue.models.limit import Limit
@@ -31,7 +38,14 @@ _LOOK_SECONDS = 1.0
 # What a server asks for is heard up to this: its slip must not cost an hour.
 LONGEST_CLOSURE_SECONDS = 60.0
 
-_Turn = asyncio.Future[None]
+
+class _Waiting(NamedTuple):
+    """A request that waits; they sort as they are let through."""
+
+    begun: float
+    number: int  # in the order of coming
+    turn: asyncio.Future[None]
+    gives_up: Callable[[], bool]
 
 
 class GaveUp(Exception):
@@ -65,7 +79,8 @@ class Gate:
         self.running = 0
         self._limit = Limit(most, clock)
         self._clock = clock
-        self._waiting: OrderedDict[str, dict[_Turn, Callable[[], bool]]] = OrderedDict()
+        self._waiting: OrderedDict[str, list[_Waiting]] = OrderedDict()  # a heap for each campaign
+        self._numbers = count()
         self._refusals = 0  # in a row, those of one closure counted once
         self._closed_since = 0.0
         self._closed_until = 0.0
@@ -84,7 +99,7 @@ class Gate:
     @property
     def waiting(self) -> int:
         """Requests that have not been let through yet."""
-        return sum(len(turns) for turns in self._waiting.values())
+        return sum(map(len, self._waiting.values()))
 
     @property
     def is_closed(self) -> bool:
@@ -114,9 +129,9 @@ class Gate:
     def seconds_since_told(self) -> float:
         return self._clock() - self._told_at
 
-    def admitted(self, campaign: str, gives_up: Callable[[], bool] = lambda: False) -> Admission:
+    def admitted(self, caller: Caller, gives_up: Callable[[], bool] = lambda: False) -> Admission:
         """Use as an async context manager around one request; see `enter`."""
-        return Admission(self, campaign, gives_up)
+        return Admission(self, caller, gives_up)
 
     def bound(self, most: int) -> None:
         """The server itself takes no more than that at once."""
@@ -140,16 +155,17 @@ class Gate:
         self._told_at = self._clock()
         self._limit.told(self.running, running, waiting, memory)
 
-    async def enter(self, campaign: str, gives_up: Callable[[], bool] = lambda: False) -> None:
-        """Wait until there is room for a request of this campaign.
+    async def enter(self, caller: Caller, gives_up: Callable[[], bool] = lambda: False) -> None:
+        """Wait until there is room for a request of this caller.
 
         `gives_up` is asked now and then whether to go away, which raises `GaveUp`.
         """
         if self.has_room:
             self.running += 1
             return
-        turn: _Turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(campaign, {})[turn] = gives_up
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(caller.begun, next(self._numbers), turn, gives_up)
+        heappush(self._waiting.setdefault(caller.campaign, []), waiting)
         self._admit()
         try:
             await turn
@@ -158,7 +174,7 @@ class Gate:
                 if turn.exception() is None:
                     self.leave()  # it was let through and given up in the same moment
             else:
-                self._forget(campaign, turn)
+                self._forget(caller.campaign, waiting)
             raise
 
     def leave(self) -> None:
@@ -172,11 +188,10 @@ class Gate:
     def _admit(self) -> None:
         """Let the next ones through, one of each campaign in turns."""
         while self._waiting and self._admits():
-            campaign, turns = self._waiting.popitem(last=False)
-            turn = next(iter(turns))
-            del turns[turn]
-            if turns:
-                self._waiting[campaign] = turns
+            campaign, those = self._waiting.popitem(last=False)
+            turn = heappop(those).turn
+            if those:
+                self._waiting[campaign] = those
             if not turn.done():  # else it is being cancelled
                 turn.set_result(None)
                 self.running += 1
@@ -188,17 +203,19 @@ class Gate:
     def _look(self) -> None:
         """Send away who gives up, and see whether it is time to open."""
         self._looking = None
-        for campaign, turns in list(self._waiting.items()):
-            for turn, gives_up in list(turns.items()):
-                if not turn.done() and gives_up():
-                    self._forget(campaign, turn)
-                    turn.set_exception(GaveUp())
+        for campaign, those in list(self._waiting.items()):
+            for waiting in list(those):
+                if not waiting.turn.done() and waiting.gives_up():
+                    self._forget(campaign, waiting)
+                    waiting.turn.set_exception(GaveUp())
         self._admit()
 
-    def _forget(self, campaign: str, turn: _Turn) -> None:
-        turns = self._waiting.get(campaign, {})
-        turns.pop(turn, None)
-        if not turns:
+    def _forget(self, campaign: str, waiting: _Waiting) -> None:
+        those = self._waiting.get(campaign, [])
+        if waiting in those:  # else its turn had just come
+            those.remove(waiting)
+            heapify(those)
+        if not those:
             self._waiting.pop(campaign, None)
 
     def _close(self, retry_after: float) -> None:
@@ -221,16 +238,16 @@ class Admission:
     `is_idle`: the request was answered elsewhere, and tells nothing of this server.
     """
 
-    __slots__ = ("_campaign", "_era", "_gate", "_gives_up", "is_idle")
+    __slots__ = ("_caller", "_era", "_gate", "_gives_up", "is_idle")
 
-    def __init__(self, gate: Gate, campaign: str, gives_up: Callable[[], bool]) -> None:
+    def __init__(self, gate: Gate, caller: Caller, gives_up: Callable[[], bool]) -> None:
         self._gate = gate
-        self._campaign = campaign
+        self._caller = caller
         self._gives_up = gives_up
         self.is_idle = False
 
     async def __aenter__(self) -> Admission:
-        await self._gate.enter(self._campaign, self._gives_up)
+        await self._gate.enter(self._caller, self._gives_up)
         self._era = self._gate.era
         return self
 

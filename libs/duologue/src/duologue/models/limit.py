@@ -16,6 +16,8 @@ START = 8
 # more rounds while there are few slots, or latencies are noise.
 _FEWEST_ROUNDS, _MOST_ROUNDS = 2, 8
 _ENOUGH_ANSWERS = 32
+# And so many seconds: with answers in milliseconds a shorter window measures the hiccups of this process.
+_SHORTEST_WINDOW = 0.2
 # With room to spare throughput says nothing of the limit: this share of the answers must have met it.
 _FULL_SHARE = 0.8
 _DOUBLE = 2.0
@@ -26,7 +28,7 @@ _QUARTER = 5 / 4
 # A step up is kept when throughput grows by at least this share of it, a step down when it loses less than that. It is
 # small because self-talk wants dialogues, not short answers: a quarter would leave a server whose batch saturates
 # slowly at three quarters of its best.
-_WORTH = 0.1
+_WORTH = 0.05
 # In windows: a server is tried again after 64 of them at the latest, for what is asked of it changes.
 _LONGEST_PATIENCE = 64
 _AFTER_REFUSAL = 0.8
@@ -75,10 +77,11 @@ class Limit:
         self._answers += 1
         self._full += running >= self.value
         rounds = min(max(-(-_ENOUGH_ANSWERS // self.value), _FEWEST_ROUNDS), _MOST_ROUNDS)
-        if self._answers >= rounds * self.value:
+        seconds = self._clock() - self._since
+        if self._answers >= rounds * self.value and seconds >= _SHORTEST_WINDOW:
             before = self.value
             if self._full >= _FULL_SHARE * self._answers:
-                self._judge(self._answers / max(self._clock() - self._since, 1e-6))
+                self._judge(self._answers / seconds)
             self._begin_window(running if self.value != before else 0)
 
     def refused(self, era: int, running: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TypeVar
 
-from duologue.models.completion import Caller
+from duologue.models.completion import NOBODY, Caller
 from duologue.models.connection import ModelUnavailable
 from duologue.models.endpoint import Endpoint
 from duologue.models.fingerprint import Fingerprint, TrainedAdapter, WrongAdapter
@@ -63,7 +63,7 @@ class ModelServer:
         """
 
         async def look(replica: Replica) -> None:
-            async with replica.gate.admitted(""):
+            async with replica.gate.admitted(NOBODY):
                 await replica.show(served_model)
 
         outcomes = await asyncio.gather(*(look(replica) for replica in self.replicas), return_exceptions=True)
@@ -120,7 +120,7 @@ class ModelServer:
             return patience.is_over(replica.gate) or _chosen(order) is not replica
 
         try:
-            async with replica.gate.admitted(caller.campaign, gives_up) as admission:
+            async with replica.gate.admitted(caller, gives_up) as admission:
                 with replica.asked():
                     if not self.endpoint.hedge_seconds or len(order) == 1:
                         answer = await question(replica)

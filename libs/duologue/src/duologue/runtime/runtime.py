@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -132,6 +133,7 @@ class Runtime:
     async def until_stopped(self) -> None:
         """SERVING, wait for SIGTERM or a failure, drain. Failures of work are logged; the process ends with 1 then."""
         port = await self._server.start()
+        collect_seldom()
         work = [asyncio.create_task(start()) for start in self._work]
         await self._server.say_serving()
         log.info("serving", grpc_port=port, metrics_port=self._metrics_port)
@@ -186,6 +188,17 @@ class Runtime:
             refuse_address("metrics", metrics.host, metrics.port, error)
         self._metrics_port = server.server_port
         self._stack.callback(server.shutdown)
+
+
+def collect_seldom() -> None:
+    """Leave the modules out of garbage collections, and collect after ten thousand new objects instead of hundreds.
+
+    Nearly all that a service makes goes when its last reference does, and each collection walks what is still in work:
+    with Python's own thresholds that takes a tenth of the time of role-play.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def record_handler(
