@@ -23,8 +23,9 @@ from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
 from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
+from duologue_campaign.quota import Quota
 from duologue_campaign.rpc import CampaignRpc
-from duologue_campaign.settings import PriceSettings, Settings
+from duologue_campaign.settings import PriceSettings, QuotaSettings, Settings
 from duologue_campaign.specs import Specs
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX, Base, CampaignRow
@@ -58,6 +59,7 @@ class ControlPlane:
     specs: Specs = field(default_factory=Specs)
     changes: Changes = field(default_factory=Changes)
     prices: PriceSettings = field(default_factory=PriceSettings)
+    quota: QuotaSettings = field(default_factory=QuotaSettings)
 
     def __post_init__(self) -> None:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
@@ -73,6 +75,7 @@ class ControlPlane:
             self.workflows,
             self.progress,
             Prices(self.prices),
+            Quota(self.quota),
             self.clock,
         )
 
@@ -124,7 +127,7 @@ def create_request(request_id: str = "", **changes: Any) -> pb.CreateCampaignReq
 
 @asynccontextmanager
 async def control_plane(
-    folder: Path, url: str = "", prices: PriceSettings | None = None
+    folder: Path, url: str = "", prices: PriceSettings | None = None, quota: QuotaSettings | None = None
 ) -> AsyncIterator[ControlPlane]:
     """On a database, by default a file in the folder, brought up by the migrations."""
     database = Database(url or f"sqlite:///{folder / 'campaign.db'}")
@@ -132,7 +135,9 @@ async def control_plane(
     bus = await EmbeddedBus.open(folder / "bus.db")
     workflows = WorkflowStore(ArtifactStore(str(folder / "artifacts")))
     outbox = Outbox(OUTBOX, database, bus)
-    yield ControlPlane(database, bus, outbox, workflows, Clock(), prices=prices or PriceSettings())
+    yield ControlPlane(
+        database, bus, outbox, workflows, Clock(), prices=prices or PriceSettings(), quota=quota or QuotaSettings()
+    )
     await bus.close()
     await database.close()
 

@@ -19,6 +19,7 @@ from duologue_campaign.changes import Changes
 from duologue_campaign.driver import Driver
 from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
+from duologue_campaign.quota import Quota
 from duologue_campaign.rpc import CampaignRpc
 from duologue_campaign.settings import Settings
 from duologue_campaign.specs import Specs
@@ -45,10 +46,11 @@ async def main() -> None:
         progress = TrainingProgress([training_pb2_grpc.TrainingServiceStub(channel) for channel in trainings])
         seals = filtering_pb2_grpc.FilteringServiceStub(filtering)
         driver = Driver(database, machine, specs, outbox, changes, seals, progress, settings)
+        prices, quota = Prices(settings.prices), Quota(settings.quota)
 
         runtime.serve(
             campaign_pb2_grpc.add_CampaignServiceServicer_to_server,
-            CampaignRpc(database, machine, specs, outbox, changes, workflows, progress, Prices(settings.prices)),
+            CampaignRpc(database, machine, specs, outbox, changes, workflows, progress, prices, quota),
             campaign_pb2.DESCRIPTOR.services_by_name["CampaignService"],
         )
         runtime.consume(DIALOGUE_SCORED, events_pb2.DialogueScored, events.scored)

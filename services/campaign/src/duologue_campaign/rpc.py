@@ -23,6 +23,7 @@ from duologue_campaign.changes import Changes
 from duologue_campaign.phases import CANCELLED, PAUSED, RUNNING
 from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
+from duologue_campaign.quota import Quota
 from duologue_campaign.releases import begin_canary, release, roll_back
 from duologue_campaign.specs import Specs, read_spec
 from duologue_campaign.state import StateMachine
@@ -50,6 +51,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         workflows: WorkflowStore,
         progress: TrainingProgress,
         prices: Prices,
+        quota: Quota,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -60,6 +62,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         self._workflows = workflows
         self._progress = progress
         self._prices = prices
+        self._quota = quota
         self._clock = clock
 
     async def CreateCampaign(self, request: pb.CreateCampaignRequest, context: Any) -> pb.CreateCampaignResponse:
@@ -72,6 +75,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         def create(session: Session) -> pb.Campaign:
             row = session.scalar(select(CampaignRow).where(CampaignRow.request_id == request_id))
             if row is None:
+                self._quota.check(session, campaign.spec)
                 row = CampaignRow(
                     id=str(uuid.uuid5(_CAMPAIGNS, request_id)),  # and with it its dialogues' ids
                     name=campaign.spec.campaign,

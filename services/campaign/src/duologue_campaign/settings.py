@@ -56,12 +56,20 @@ class PriceSettings(Section):
     )
 
 
+class QuotaSettings(Section):
+    """What a new campaign is held to, where a cluster has several teams. One that was taken is never stopped for it."""
+
+    campaigns: int = Field(0, ge=0, le=10_000, description="Campaigns at once, running and paused ones; 0: any number.")
+    dialogues: int = Field(0, ge=0, description="Training dialogues of one campaign, over all rounds; 0: any number.")
+
+
 class Settings(ServiceSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     database: DatabaseSettings = DatabaseSettings(url="sqlite:///.duologue/campaign.db")
     filtering: PeerSettings = PeerSettings(address="127.0.0.1:7404")
     training: CopiesSettings = CopiesSettings(address="127.0.0.1:7405")
     prices: PriceSettings = PriceSettings()
+    quota: QuotaSettings = QuotaSettings()
     base_model: str = Field(
         "", description="Folder or id of the agent's weights, for training; a campaign's own setting wins."
     )
