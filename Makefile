@@ -11,7 +11,7 @@ ML := libs/duologue services/training
 PEERS := oumi sdialog curator afterimage
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test test-faults lint bench bench-peers docs protos lock clean
+.PHONY: help setup run up down test test-faults test-kube lint bench bench-peers docs protos lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,7 +27,10 @@ down: ## stop them
 	@test ! -x $(BIN)/duologue || $(BIN)/duologue down
 
 test: setup ## all tests, fast ones first
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/kube
+
+test-kube: setup ## the chart on the cluster of KUBECONFIG, whose pods must reach this machine; needs kubectl and helm
+	$(BIN)/pytest tests/kube
 
 test-faults: setup ## 2,000 dialogues (10,000 with FULL=1) in a storm of faults, 10,000 bad messages a topic; SEED=n
 	DUOLOGUE_TEST_DIALOGUES=$(if $(FULL),10000,2000) DUOLOGUE_TEST_MESSAGES=10000 DUOLOGUE_TEST_SEED=$(SEED) \
@@ -68,8 +71,9 @@ setup: .venv/.ready .venv-ml/.ready
 	@$(BIN)/uv pip install --quiet --python .venv-ml --no-deps --no-build-isolation $(ML:%=-e %)
 	@touch $@
 
-docs: .venv/.ready ## generate docs/reference from the code
+docs: .venv/.ready ## generate docs/reference and the chart's schema and page from the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python helm/generate.py
 
 protos: .venv/.ready ## generate code from protos/
 	$(BIN)/python protos/generate.py

@@ -35,19 +35,23 @@ class PostgresServer:
     folder: Path
     port: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def start(cls, settings: Mapping[str, str] | None = None) -> PostgresServer:
+    def start(cls, settings: Mapping[str, str] | None = None, host: str = "127.0.0.1") -> PostgresServer:
+        """`host`: the address of this machine to listen on; whoever reaches it is let in."""
         folder = Path(tempfile.mkdtemp(prefix="duologue-pg-", dir="/tmp"))  # the path of a socket is short
         if os.geteuid() == 0:
             os.chown(folder, *_owner())
-        (port,) = free_ports(1)
-        server = cls(folder, port, {**_CARELESS, **(settings or {})})
+        (port,) = free_ports(1, host)
+        server = cls(folder, port, {**_CARELESS, **(settings or {})}, host)
         arguments = ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", f"--username={_USER}"]
         made = server._popen("initdb", *arguments, f"--pgdata={folder / 'data'}")
         if made.wait(_START_SECONDS):
             raise RuntimeError(f"initdb failed:\n{server.log.read_text()[-2000:]}")
+        with (folder / "data/pg_hba.conf").open("a") as rules:
+            rules.write("host all all 0.0.0.0/0 trust\n")
         server.run()
         server.wait()
         return server
@@ -59,7 +63,7 @@ class PostgresServer:
     @property
     def url(self) -> str:
         """Of the database that every server has."""
-        return f"postgresql+psycopg://{_USER}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg://{_USER}@{self.host}:{self.port}/postgres"
 
     @property
     def socket_url(self) -> str:
@@ -67,7 +71,7 @@ class PostgresServer:
         return f"postgresql+psycopg://{_USER}@/postgres?host={self.folder}&port={self.port}"
 
     def run(self) -> None:
-        places = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self.folder}
+        places = {"port": self.port, "listen_addresses": self.host, "unix_socket_directories": self.folder}
         options = [f"--{name}={value}" for name, value in {**places, **self.settings}.items()]
         self.process = self._popen("postgres", "-D", str(self.folder / "data"), *options)
 

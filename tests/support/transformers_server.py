@@ -19,11 +19,11 @@ _SECONDS = 240.0
 
 
 @contextmanager
-def transformers_server(folder: Path) -> Iterator[str]:
+def transformers_server(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
     """Its URL, once it is healthy. `folder` takes its log and an empty hub cache: it asks nobody for models."""
-    port = _free_port()
+    port = _free_port(host)
     (folder / "hub" / "hub").mkdir(parents=True)
-    command = [str(require_ml().with_name("transformers")), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(require_ml().with_name("transformers")), "serve", "--host", host, "--port", str(port)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--log-level", "error", "--dtype", "float32"],
@@ -33,7 +33,7 @@ def transformers_server(folder: Path) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{host}:{port}"
 
         def is_healthy() -> bool:
             assert process.poll() is None, (folder / "log").read_text()[-4000:]
@@ -58,7 +58,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((host, 0))
         return int(listener.getsockname()[1])

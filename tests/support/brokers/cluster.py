@@ -47,9 +47,9 @@ def jars() -> Path:
     return _JARS
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """Ports that nobody listens on; all are held until all are found, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [socket.create_server((host, 0)) for _ in range(count)]
     try:
         return [int(one.getsockname()[1]) for one in sockets]
     finally:
@@ -67,6 +67,7 @@ class Broker:
     folder: Path
     # Of the listeners beside the plain one, by name.
     ports: Mapping[str, int]
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,23 +92,24 @@ class KafkaCluster:
         listeners: Mapping[str, str] | None = None,
         jvm: Sequence[str] = (),
         fronts: Sequence[Line] = (),
+        host: str = "127.0.0.1",
     ) -> KafkaCluster:
         """`settings` are added to each broker's, or replace them.
 
         `listeners`: beside the plain one, by name: their security protocols. `jvm`: options of the broker's. Clients of
-        the plain one are sent to `fronts`, if there are any.
+        the plain one are sent to `fronts`, if there are any. `host`: the address of this machine to listen on.
         """
         listeners = listeners or {}
-        free = iter(free_ports((3 + len(listeners)) * count))
+        free = iter(free_ports((3 + len(listeners)) * count, host))
         brokers = []
         for node in range(count):
             port = next(free)
             front = fronts[node].port if fronts else port
             ports = {name: next(free) for name in (*listeners, _INSIDE, _CONTROLLER)}
-            brokers.append(Broker(node, port, front, folder / f"broker-{node}", ports))
+            brokers.append(Broker(node, port, front, folder / f"broker-{node}", ports, host))
         for broker, line in zip(brokers, fronts, strict=False):
             line.target = broker.port
-        voters = ",".join(f"{broker.node}@127.0.0.1:{broker.ports[_CONTROLLER]}" for broker in brokers)
+        voters = ",".join(f"{broker.node}@{host}:{broker.ports[_CONTROLLER]}" for broker in brokers)
         cluster = cls(brokers, settings or {}, jvm)
         identity = uuid.uuid4().hex[:22]
         for broker in brokers:
@@ -123,10 +125,10 @@ class KafkaCluster:
 
     @property
     def bootstrap(self) -> str:
-        return ",".join(f"127.0.0.1:{broker.front}" for broker in self.brokers)
+        return ",".join(f"{broker.host}:{broker.front}" for broker in self.brokers)
 
     def bootstrap_of(self, listener: str) -> str:
-        return ",".join(f"127.0.0.1:{broker.ports[listener]}" for broker in self.brokers)
+        return ",".join(f"{broker.host}:{broker.ports[listener]}" for broker in self.brokers)
 
     def run(self, broker: Broker) -> None:
         command = [
@@ -155,13 +157,20 @@ class KafkaCluster:
 
     def _knows_all(self, broker: Broker) -> bool:
         try:
-            admin = KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{broker.front}", bootstrap_timeout_ms=2000)
+            admin = KafkaAdminClient(bootstrap_servers=f"{broker.host}:{broker.front}", bootstrap_timeout_ms=2000)
         except KafkaError:
             return False
         try:
             return len(admin.describe_cluster()["brokers"]) == len(self.brokers)
         except KafkaError:
             return False
+        finally:
+            admin.close()
+
+    def delete_topic(self, name: str) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+        try:
+            admin.delete_topics([name])
         finally:
             admin.close()
 
@@ -185,9 +194,9 @@ def _listeners(broker: Broker, others: Mapping[str, str]) -> dict[str, str]:
     ports = {"PLAINTEXT": broker.port, **broker.ports}
     told = {**ports, "PLAINTEXT": broker.front}
     return {
-        "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items()),
+        "listeners": ",".join(f"{name}://{broker.host}:{port}" for name, port in ports.items()),
         "advertised.listeners": ",".join(
-            f"{name}://127.0.0.1:{port}" for name, port in told.items() if name != _CONTROLLER
+            f"{name}://{broker.host}:{port}" for name, port in told.items() if name != _CONTROLLER
         ),
         "inter.broker.listener.name": _INSIDE,
         "controller.listener.names": _CONTROLLER,
