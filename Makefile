@@ -10,8 +10,18 @@ SLIM := libs/duologue services/campaign services/roleplay services/scoring servi
 ML := libs/duologue services/training
 PEERS := oumi sdialog curator afterimage
 
+# `make images DOCKER=podman REGISTRY=registry.example/team/ PYTHON_IMAGE=...@sha256:...`
+DOCKER ?= docker
+REGISTRY ?=
+SERVICES := campaign roleplay scoring filtering training
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' libs/duologue/pyproject.toml)
+BUILD = $(DOCKER) build $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
+LABELS = --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg SOURCE=$(shell git remote get-url origin | sed 's#//[^@/]*@#//#')
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test test-faults test-kube lint bench bench-peers docs protos lock clean
+.PHONY: help setup run up down test test-faults test-kube lint bench bench-peers docs protos lock clean \
+	images image-training-job sbom compose-up compose-down
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,15 +88,36 @@ docs: .venv/.ready ## generate docs/reference and the chart's schema and page fr
 protos: .venv/.ready ## generate code from protos/
 	$(BIN)/python protos/generate.py
 
+images: ## an image of each service; DOCKER=podman REGISTRY=host/team/ PYTHON_IMAGE=its base
+	for name in $(SERVICES); do \
+		$(BUILD) $(LABELS) -f services/$$name/Dockerfile -t $(REGISTRY)duologue-$$name:$(VERSION) . || exit 1; \
+	done
+
+image-training-job: ## the image of a training, with torch (several GB)
+	$(BUILD) $(LABELS) -f services/training/job.Dockerfile -t $(REGISTRY)duologue-training-job:$(VERSION) .
+
+sbom: ## what the images hold, as CycloneDX, into dist/sbom
+	for name in $(SERVICES); do \
+		$(BUILD) -f services/$$name/Dockerfile --target sbom --output type=local,dest=dist/sbom/$$name . || exit 1; \
+	done
+
+compose-up: ## the whole of it by docker compose, as deploy/compose/.env says
+	cd deploy/compose && $(DOCKER) compose up --detach --wait
+
+compose-down: ## stop that; its volumes stay
+	cd deploy/compose && $(DOCKER) compose down
+
 lock: .venv/.ready ## resolve requirements/*.in again
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/slim.in -o requirements/slim.txt
+	$(COMPILE) requirements/slim.in -o requirements/slim.txt
+	$(COMPILE) requirements/services.in -c requirements/slim.txt -o requirements/services.txt
+	$(COMPILE) requirements/tools.in -c requirements/slim.txt -o requirements/tools.txt
 	awk '/^[^ ]/ {keep = !/^huggingface-hub==/} keep' requirements/slim.txt > requirements/.shared.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/ml.in -o requirements/ml.txt; \
+	$(COMPILE) requirements/ml.in -o requirements/ml.txt; \
 		status=$$?; rm requirements/.shared.txt; exit $$status
 	awk '/^[^ ]/ {keep = /^uv==/} keep' requirements/slim.txt > requirements/uv.txt
 	for peer in $(PEERS); do \
-		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate bench/peers/$$peer.in -o bench/peers/$$peer.txt || exit 1; \
+		$(COMPILE) bench/peers/$$peer.in -o bench/peers/$$peer.txt || exit 1; \
 	done
 
 clean: down ## remove environments, caches and local state
-	rm -rf .venv .venv-ml .duologue .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-ml .duologue .cache dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -164,9 +164,11 @@ async def test_a_server_that_comes_back_between_two_tries_is_found(server: Scrip
 async def test_the_key_is_sent_as_a_bearer_token(server: ScriptedModelServer) -> None:
     await post(server.endpoint(api_key="s3cret-key"))
     await post(server.endpoint())
-    with_key, without = server.requests
+    await post(server.endpoint(api_key=""))
+    with_key, without, empty = server.requests
     assert with_key.headers["Authorization"] == "Bearer s3cret-key"
     assert "Authorization" not in without.headers
+    assert "Authorization" not in empty.headers
 
 
 @pytest.mark.parametrize(

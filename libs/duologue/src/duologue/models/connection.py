@@ -90,7 +90,7 @@ class Connection:
     async def __aenter__(self) -> Connection:
         key = self._endpoint.api_key
         headers = {"Content-Type": "application/json"}
-        if key is not None:
+        if key:
             headers["Authorization"] = f"Bearer {key.get_secret_value()}"
         self._session = aiohttp.ClientSession(
             # One more than requests at once: the server is asked how it fares when it has the most to do.
