@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,11 @@ from duologue.bus.codec import decode, encode
 from duologue.contracts.topics import CAMPAIGN_CANCELLED, TRAINING_COMPLETED, TRAINING_REQUESTED
 from duologue.contracts.v1 import events_pb2, training_pb2, training_pb2_grpc
 from duologue.store import ArtifactStore
-from tests.support.desk import CAMPAIGN_ID, dialogue
+from tests.support.desk import CAMPAIGN_ID
 from tests.support.eventually import eventually
 from tests.support.kubernetes_api_double import KubernetesApiDouble
-from tests.support.sealed import sealed
 from tests.support.service_process import ServiceProcess, service_process
-from tests.support.training_jobs import write_template
+from tests.support.training_jobs import desk_order, write_template
 from tests.support.training_process import calls, install
 
 PATIENCE_SECONDS = 60.0
@@ -38,23 +38,14 @@ class Place:
     def template(self, *attempts: str) -> Path:
         return write_template(self.folder, str(self.folder / "artifacts"), path=install(self.folder, *attempts))
 
-    def service(self, template: Path):  # type: ignore[no-untyped-def]
+    def service(self, template: Path) -> AbstractAsyncContextManager[ServiceProcess]:
         self.monkeypatch.setenv("KUBECONFIG", str(self.cluster.kubeconfig))
         return service_process(
             "duologue_training", self.folder, job__template=template, job__poll_seconds=0.1, drain_seconds=0
         )
 
     async def request(self) -> None:
-        data = sealed(ArtifactStore(str(self.folder / "artifacts")), "desk-r1", dialogue("a0"))
-        order = events_pb2.TrainingRequested(
-            training_id="desk-r1",
-            campaign_id=CAMPAIGN_ID,
-            round=1,
-            adapter_id="desk-r1",
-            datasets=[data],
-            base_model="models/base",
-            epochs=1,
-        )
+        order = desk_order(ArtifactStore(str(self.folder / "artifacts")))
         await self.bus.publish([encode(TRAINING_REQUESTED, order, "test")])
 
     async def completed(self) -> list[events_pb2.TrainingCompleted]:

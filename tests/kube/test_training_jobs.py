@@ -24,11 +24,11 @@ from duologue.bus.codec import decode, encode
 from duologue.contracts.topics import CAMPAIGN_CANCELLED, TRAINING_COMPLETED, TRAINING_REQUESTED
 from duologue.contracts.v1 import events_pb2
 from duologue.store import ArtifactStore
-from tests.support.desk import CAMPAIGN_ID, dialogue
+from tests.support.desk import CAMPAIGN_ID
 from tests.support.eventually import eventually
 from tests.support.kubernetes_cluster import KUBE, Namespace, namespace, require_kubernetes
 from tests.support.requirements import ROOT, require_ml
-from tests.support.sealed import sealed
+from tests.support.training_jobs import desk_order
 from tests.support.training_process import install
 
 PATIENCE_SECONDS = 180.0
@@ -154,23 +154,7 @@ class Place:
         await eventually(said, f"the service says {words!r} in {self.log_file}", PATIENCE_SECONDS)
 
     async def request(self, base_model: str = "models/base", epochs: int = 1) -> None:
-        order = events_pb2.TrainingRequested(
-            training_id="desk-r1",
-            campaign_id=CAMPAIGN_ID,
-            round=1,
-            adapter_id="desk-r1",
-            datasets=[sealed(self.artifacts, "desk-r1", dialogue("a0"), dialogue("a1"))],
-            base_model=base_model,
-            rank=8,
-            alpha=16,
-            learning_rate=0.02,
-            weight_decay=0.01,
-            batch_size=2,
-            epochs=epochs,
-            warmup_steps=2,
-            max_tokens=512,
-            seed=3,
-        )
+        order = desk_order(self.artifacts, base_model, epochs)
         await self.bus.publish([encode(TRAINING_REQUESTED, order, "test")])
 
     async def completed(self) -> events_pb2.TrainingCompleted:
