@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -19,11 +20,13 @@ from duologue.store import ArtifactStore
 from tests.support.desk import CAMPAIGN_ID
 from tests.support.eventually import eventually
 from tests.support.kubernetes_api_double import KubernetesApiDouble
+from tests.support.requirements import ROOT, require_ml
 from tests.support.service_process import ServiceProcess, service_process
 from tests.support.training_jobs import desk_order, write_template
 from tests.support.training_process import calls, install
 
 PATIENCE_SECONDS = 60.0
+REAL_SECONDS = 240.0
 
 
 @dataclass
@@ -113,3 +116,20 @@ async def test_a_template_that_is_no_job_ends_the_service_with_file_and_field_an
         assert await service.process.wait() == 2
     (log,) = place.folder.glob("duologue_training-*.log")
     assert f"setting job.template: {template}: kind: it is a v1 Pod\n    Write a Job" in log.read_text()
+
+
+@pytest.mark.timeout(REAL_SECONDS + 60)
+async def test_a_model_is_trained_for_real_by_a_pod_of_the_environment_with_torch(place: Place) -> None:
+    python = require_ml()
+    artifacts, model = ArtifactStore(str(place.folder / "artifacts")), place.folder / "model"
+    make = await asyncio.create_subprocess_exec(python, ROOT / "tests/support/tiny_llama.py", model)
+    assert await make.wait() == 0
+    template = write_template(place.folder, str(place.folder / "artifacts"), python=python, HF_HUB_OFFLINE="1")
+    order = desk_order(artifacts, str(model), epochs=8)
+    await place.bus.publish([encode(TRAINING_REQUESTED, order, "test")])
+    async with place.service(template):
+        (done,) = await eventually(place.completed, "the training is told of", REAL_SECONDS)
+    assert done.error == ""
+    assert done.last_loss < done.first_loss - 0.1
+    assert artifacts.exists("adapters/desk-r1/adapter/adapter_model.safetensors")
+    assert artifacts.exists("adapters/desk-r1/merged/model.safetensors")
