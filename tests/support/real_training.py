@@ -18,7 +18,7 @@ from duologue.contracts.v1 import events_pb2
 from duologue.models.fingerprint import Fingerprint
 from duologue.store import ArtifactStore
 from duologue_training import job
-from duologue_training.folder import WorkFolder
+from duologue_training.local import ChildTrainer
 from duologue_training.plan import TrainingPlan
 from duologue_training.settings import Settings
 from duologue_training.trainings import Trainings
@@ -61,8 +61,9 @@ async def main(order: events_pb2.TrainingRequested, artifacts_folder: str, model
     tiny_llama.make(Path(model_folder))
     artifacts = ArtifactStore(artifacts_folder)
     trainings = Trainings()
-    work = WorkFolder(Path(artifacts_folder).with_name("work"))
-    worker = TrainAdapter(artifacts, work, trainings, Settings(threads=1, device="cpu"))
+    settings = Settings(threads=1, device="cpu", work=str(Path(artifacts_folder).with_name("work")))
+    never = asyncio.Event()
+    worker = TrainAdapter(artifacts, ChildTrainer(artifacts, settings), trainings, settings, lambda _: never.wait())
     stages: list[str] = []
 
     async def watch() -> None:

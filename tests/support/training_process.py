@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 RESULT = {
@@ -19,12 +20,15 @@ RESULT = {
     "versions": {"torch": "2.15"},
 }
 
+# All other modules of the package are found where they are.
+_BESIDE_THE_REAL_ONE = "import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
+
 
 def install(folder: Path, *attempts: str) -> Path:
     """Puts the imitation below `folder`; the path to add to PYTHONPATH."""
     package = folder / "imitation" / "duologue_training"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
+    (package / "__init__.py").write_text(_BESIDE_THE_REAL_ONE)
     (package / "job.py").write_text(Path(__file__).read_text())
     (package / "script.json").write_text(json.dumps(attempts))
     return package.parent
@@ -39,12 +43,14 @@ def tell(stage: str, **fields: float) -> None:
     print(json.dumps({"stage": stage, **fields}), flush=True)
 
 
-def train(plan: dict, folder: Path) -> None:
+def train(plan: dict, folder: Path, what: str) -> None:
     out = folder / "out"
     tell("loading")
     print("a library says hello", flush=True)
     for step, loss in enumerate(RESULT["losses"], 1):
         tell("training", step=step, steps=2, loss=loss)
+    if what == "holds at the last step":
+        os.read(sys.stdin.fileno(), 1)
     tell("merging", step=2, steps=2)
     (out / "adapter").mkdir()
     (out / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
@@ -74,11 +80,15 @@ def main() -> int:
         return 3
     if what == "chatters":
         print("." * 200_000, flush=True)
+    if what == "waits for a sign":
+        tell("loading")
+        while not (here.parents[1] / "sign").exists():
+            time.sleep(0.02)
     if what == "waits":
         tell("loading")
         os.read(sys.stdin.fileno(), 1)
         return 1
-    train(plan, folder)
+    train(plan, folder, what)
     return 0
 
 

@@ -187,6 +187,21 @@ async def test_a_training_that_gets_on_in_any_copy_does_not_stand_still(plane: C
         assert (await stands(plane, campaign_id))[0] == pb.CAMPAIGN_STATE_PAUSED
 
 
+async def test_a_training_that_waits_for_its_place_in_the_cluster_does_not_stand_still(plane: ControlPlane) -> None:
+    training = StepwiseTraining()
+    training.stage = "waiting"
+    register = training_pb2_grpc.add_TrainingServiceServicer_to_server
+    campaign_id = await plane.create(dialogues=1)
+    await World(plane, campaign_id).run(lambda campaign: campaign.history[-1].phase == pb.ROUND_PHASE_TRAINING)
+    async with serving(register, training) as address, grpc.aio.insecure_channel(address) as channel:
+        plane.progress = TrainingProgress([training_pb2_grpc.TrainingServiceStub(channel)])
+        driver = plane.driver(reissue_seconds=600, reissues=0)
+        for _ in range(3):
+            plane.clock.now += 601
+            await driver.look()
+            assert (await stands(plane, campaign_id))[0] == pb.CAMPAIGN_STATE_RUNNING
+
+
 async def test_a_campaign_that_can_not_be_read_is_paused_with_the_error_and_the_others_go_on(
     plane: ControlPlane, filtering: RecordingFiltering, stub: filtering_pb2_grpc.FilteringServiceStub
 ) -> None:
@@ -218,12 +233,13 @@ async def test_a_budget_of_time_that_is_spent_while_nothing_comes_ends_the_campa
 
 
 class StepwiseTraining(training_pb2_grpc.TrainingServiceServicer):
-    """An imitation of the training service with one training, at `step`."""
+    """An imitation of the training service with one training, at `step` of `stage`."""
 
     step = 0
+    stage = "training"
 
     async def ListTrainings(  # noqa: N802
         self, request: training_pb2.ListTrainingsRequest, context: Any
     ) -> training_pb2.ListTrainingsResponse:
-        progress = training_pb2.TrainingProgress(training_id="another", stage="training", step=self.step, steps=9)
+        progress = training_pb2.TrainingProgress(training_id="another", stage=self.stage, step=self.step, steps=9)
         return training_pb2.ListTrainingsResponse(trainings=[progress])

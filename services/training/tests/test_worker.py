@@ -21,6 +21,7 @@ from duologue.contracts.topics import TRAINING_COMPLETED
 from duologue.contracts.v1 import events_pb2, training_pb2
 from duologue.store import ArtifactStore, listing_sha256
 from duologue_training.folder import WorkFolder
+from duologue_training.local import ChildTrainer
 from duologue_training.plan import TrainingRecord
 from duologue_training.settings import Settings
 from duologue_training.trainings import Trainings
@@ -38,6 +39,7 @@ class Bench:
     def __init__(self, folder: Path, artifacts: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.artifacts = artifacts
         self.trainings = Trainings()
+        self.cancelled = asyncio.Event()
         self._folder = folder
         self._monkeypatch = monkeypatch
         self._path = folder
@@ -45,8 +47,13 @@ class Bench:
     def worker(self, *attempts: str, **settings: object) -> TrainAdapter:
         self._path = install(self._folder, *attempts)
         self._monkeypatch.setenv("PYTHONPATH", str(self._path))
-        work = WorkFolder(self._folder / "work")
-        return TrainAdapter(self.artifacts, work, self.trainings, Settings(**settings))  # type: ignore[arg-type]
+        chosen = Settings(work=str(self._folder / "work"), **settings)  # type: ignore[arg-type]
+        trainer = ChildTrainer(self.artifacts, chosen)
+        return TrainAdapter(self.artifacts, trainer, self.trainings, chosen, self.until_cancelled)
+
+    async def until_cancelled(self, campaign_id: str) -> None:
+        assert campaign_id == CAMPAIGN_ID
+        await self.cancelled.wait()
 
     @property
     def under_way(self) -> list[str]:
@@ -347,15 +354,32 @@ async def test_a_training_that_failed_says_so_to_those_who_watch(bench: Bench, o
     assert "can't be loaded" in progress.error
 
 
-async def test_a_worker_that_is_stopped_takes_its_process_with_it(bench: Bench, order: Order) -> None:
+@pytest.fixture
+async def at_work(bench: Bench, order: Order) -> asyncio.Task[list[Record]]:
+    """A worker whose process is in the middle of a training, and goes no further."""
     training = asyncio.create_task(bench.worker("waits").handle(order))
 
     async def loading() -> bool:
         return [progress.stage for progress in bench.trainings.known()] == ["loading"]
 
     await eventually(loading, "the process is at work")
-    pid = bench.calls[0]["pid"]
-    assert psutil.pid_exists(pid)
+    assert psutil.pid_exists(bench.calls[0]["pid"])
+    return training
+
+
+async def test_a_training_whose_campaign_is_cancelled_ends_with_that_for_a_reason(
+    bench: Bench, at_work: asyncio.Task[list[Record]]
+) -> None:
+    bench.cancelled.set()
+    assert completed(await at_work).error == "the campaign was cancelled"
+    assert not psutil.pid_exists(bench.calls[0]["pid"])
+    assert bench.under_way == []
+
+
+async def test_a_worker_that_is_stopped_takes_its_process_with_it(
+    bench: Bench, at_work: asyncio.Task[list[Record]]
+) -> None:
+    training, pid = at_work, bench.calls[0]["pid"]
     training.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await training

@@ -23,10 +23,14 @@ class Unavailable(grpc.RpcError):
 
 
 class ScriptedCampaigns:
-    """An imitation of the campaign service: each watching hears the next messages; None breaks it off."""
+    """An imitation of the campaign service: each watching hears the next messages; None breaks it off.
 
-    def __init__(self, *watchings: list[pb.Campaign | None]) -> None:
+    `waits_for`: what a training waits for, all the time.
+    """
+
+    def __init__(self, *watchings: list[pb.Campaign | None], waits_for: str = "") -> None:
         self._watchings = iter(watchings)
+        self._waits_for = waits_for
 
     def GetCampaign(self, request: pb.GetCampaignRequest) -> pb.GetCampaignResponse:  # noqa: N802
         return pb.GetCampaignResponse(campaign=campaign())
@@ -35,7 +39,7 @@ class ScriptedCampaigns:
         for message in next(self._watchings, [None]):
             if message is None:
                 raise Unavailable
-            yield pb.WatchCampaignResponse(campaign=message)
+            yield pb.WatchCampaignResponse(campaign=message, training_waits_for=self._waits_for)
 
 
 def campaign(finished_at: str = "", remaining_seconds: float = 0.0, **round_: Any) -> pb.Campaign:
@@ -104,6 +108,13 @@ def test_yield_and_speed_are_told_as_far_as_they_are_known(
     service: Any = ScriptedCampaigns([message, OVER])
     watch_campaign(service, "desk")
     assert said in capsys.readouterr().out
+
+
+def test_a_training_that_can_not_begin_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    trains = campaign(phase=pb.ROUND_PHASE_TRAINING)
+    service: Any = ScriptedCampaigns([trains, OVER], waits_for="Unschedulable: 0/1 nodes [are] available")
+    watch_campaign(service, "desk")
+    assert "round 1: training waits: Unschedulable: 0/1 nodes [are] available" in capsys.readouterr().out
 
 
 def test_a_campaign_that_is_paused_says_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,3 +116,20 @@ async def test_of_very_many_campaigns_those_that_were_cancelled_last_are_kept(
     async with followed(bus) as cancellations:
         is_cancelled = cancellations.among(events_pb2.DialogueRequested, attrgetter("campaign_id"))
         assert sum(is_cancelled(request_of(f"campaign-{number}")) for number in range(40)) == 3
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_who_waits_for_a_campaign_to_be_cancelled_hears_of_it_and_of_no_other(
+    bus: EmbeddedBus, when: str
+) -> None:
+    if when == "before":
+        await bus.publish([cancelled(CAMPAIGN_ID)])
+    async with followed(bus) as cancellations, asyncio.timeout(PATIENCE_SECONDS):
+        other = asyncio.create_task(cancellations.until_cancelled(OTHER))
+        ours = asyncio.create_task(cancellations.until_cancelled(CAMPAIGN_ID))
+        if when == "meanwhile":
+            await asyncio.sleep(0)  # both wait now
+            await bus.publish([cancelled(CAMPAIGN_ID)])
+        await ours
+        assert not other.done()
+        other.cancel()

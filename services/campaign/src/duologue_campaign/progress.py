@@ -11,6 +11,7 @@ from duologue.contracts.v1 import training_pb2 as pb
 from duologue.contracts.v1 import training_pb2_grpc
 
 _CALL_SECONDS = 2.0
+_WAITING = "waiting"
 
 
 class TrainingProgress:
@@ -20,17 +21,20 @@ class TrainingProgress:
         self._copies = copies
         self._seen: dict[str, tuple[str, int]] = {}
 
-    async def of(self, training_id: str) -> tuple[float, float]:
-        """Share of the steps that are done, in [0, 1], and the last loss; zeros when unknown."""
+    async def of(self, training_id: str) -> tuple[float, float, str]:
+        """Share of the steps that are done, in [0, 1], the last loss, and what it waits for; nothing when unknown."""
         for training in await self._known():
-            if training.training_id == training_id and training.steps:
-                return training.step / training.steps, training.loss
-        return 0.0, 0.0
+            if training.training_id == training_id:
+                return training.step / max(training.steps, 1), training.loss, training.reason
+        return 0.0, 0.0, ""
 
     async def moves(self) -> bool:
-        """Whether any training got on since the last call: one that waits behind another does not stand still."""
+        """Whether any training got on since the last call: one that waits behind another does not stand still.
+
+        Nor does one whose Job waits for its place in the cluster: the training service says how long it may.
+        """
         known = {training.training_id: (training.stage, training.step) for training in await self._known()}
-        moved = any(self._seen.get(training_id) != place for training_id, place in known.items())
+        moved = any(place[0] == _WAITING or self._seen.get(training) != place for training, place in known.items())
         self._seen.update(known)
         return moved
 

@@ -143,7 +143,9 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
             campaign = response.campaign
             current = campaign.history[-1]
             if current.phase == pb.ROUND_PHASE_TRAINING:
-                response.training_progress, response.training_loss = await self._progress.of(current.adapter_id)
+                share, loss, waits_for = await self._progress.of(current.adapter_id)
+                response.training_progress, response.training_loss = share, loss
+                response.training_waits_for = waits_for
             if response != sent:
                 yield response
                 sent = response

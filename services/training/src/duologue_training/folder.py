@@ -45,9 +45,13 @@ class TrainingFolder:
         try:
             if self.plan.read_text() != plan.model_dump_json():
                 return None
-            return TrainingResult.model_validate_json(self.result.read_text())
+            return self.read_result()
         except (FileNotFoundError, ValidationError):
             return None
+
+    def read_result(self) -> TrainingResult:
+        """Of a training that ended well."""
+        return TrainingResult.model_validate_json(self.result.read_text())
 
     def remove(self) -> None:
         if self.path.exists():

@@ -44,12 +44,13 @@ class TrainingPlan(_Part):
 
 
 class ProgressLine(_Part):
-    """A line of the child's standard output."""
+    """A line of the child's standard output; `waiting`, with the reason, is said of a Job that can't begin."""
 
-    stage: Literal["loading", "training", "merging", "done"]
+    stage: Literal["waiting", "loading", "training", "merging", "done"]
     step: int = 0
     steps: int = 0
     loss: float = 0.0
+    reason: str = ""
 
 
 class TrainingResult(_Part):

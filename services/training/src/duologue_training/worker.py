@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from io import BytesIO
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,38 +20,42 @@ from duologue.contracts.topics import TRAINING_COMPLETED
 from duologue.contracts.v1 import dialogue_pb2, training_pb2
 from duologue.contracts.v1 import events_pb2 as pb
 from duologue.runtime.failures import classify_errors
-from duologue.store import ArtifactStore, check_name, listing_sha256
-from duologue_training.card import adapter_card
-from duologue_training.child import ChildFailed, run_job
-from duologue_training.folder import TrainingFolder, WorkFolder
-from duologue_training.plan import (
-    UNUSABLE,
-    DatasetUsed,
-    Example,
-    ProgressLine,
-    TrainingPlan,
-    TrainingRecord,
-    TrainingResult,
-)
+from duologue.store import ArtifactStore, check_name
+from duologue_training.adapter import adapter_folder, is_stored
+from duologue_training.order import TrainingOrder
+from duologue_training.plan import Example, ProgressLine, TrainingPlan, TrainingRecord
 from duologue_training.settings import Settings
+from duologue_training.trainer import Trainer, TrainingFailed
 from duologue_training.trainings import Trainings
 
 log = structlog.get_logger(__name__)
 
 _LONGEST_ERROR = 10_000
 
+UntilCancelled = Callable[[str], Coroutine[Any, Any, object]]
+"""Returns when the campaign with this id is cancelled."""
+
 
 class TrainAdapter:
     """Trains what is requested. A training that is already in the artifact store is told of, not done again.
 
-    A request that can't be carried out is answered with the reason: a campaign waits for the answer.
+    A request that can't be carried out, or is not wanted any more, is answered with the reason: a campaign waits for
+    the answer.
     """
 
-    def __init__(self, artifacts: ArtifactStore, work: WorkFolder, trainings: Trainings, settings: Settings) -> None:
+    def __init__(
+        self,
+        artifacts: ArtifactStore,
+        trainer: Trainer,
+        trainings: Trainings,
+        settings: Settings,
+        until_cancelled: UntilCancelled,
+    ) -> None:
         self._artifacts = artifacts
-        self._work = work
+        self._trainer = trainer
         self._trainings = trainings
         self._settings = settings
+        self._until_cancelled = until_cancelled
 
     async def handle(self, event: pb.TrainingRequested) -> Sequence[Record]:
         try:
@@ -69,63 +73,50 @@ class TrainAdapter:
     async def _complete(self, event: pb.TrainingRequested) -> pb.TrainingCompleted:
         check_name("training_id", event.training_id)
         check_name("adapter_id", event.adapter_id)
-        folder = f"adapters/{event.adapter_id}"
-        if not await asyncio.to_thread(self._artifacts.exists, f"{folder}/training.json"):
-            await self._train(event, folder)
-        return await asyncio.to_thread(self._completed, event, folder)
+        if not await asyncio.to_thread(is_stored, self._artifacts, event.adapter_id):
+            await self._train_unless_cancelled(await self._order(event))
+        return await asyncio.to_thread(self._completed, event, adapter_folder(event.adapter_id))
 
-    async def _train(self, event: pb.TrainingRequested, folder: str) -> None:
-        """Train and store. What a process that was killed had finished is only stored."""
+    async def _order(self, event: pb.TrainingRequested) -> TrainingOrder:
         if not event.base_model:
             raise Poison(
                 "no base model: set training.base_model in the campaign, or base_model of the campaign service"
             )
-        plan = self._plan(event, await asyncio.to_thread(self._examples, event))
-        work = self._work.of(event.training_id)
-        result = await asyncio.to_thread(work.finished, plan) or await self._run(event, plan, work)
-        await asyncio.to_thread(self._store, event, plan, result, work.out, folder)
-        await asyncio.to_thread(work.remove)
+        return TrainingOrder(event, self._plan(event, await asyncio.to_thread(self._examples, event)))
 
-    async def _run(self, event: pb.TrainingRequested, plan: TrainingPlan, work: TrainingFolder) -> TrainingResult:
+    async def _train_unless_cancelled(self, order: TrainingOrder) -> None:
+        """Who stops the service does not cancel the campaign: a Job goes on then, and is found again."""
+        training = asyncio.create_task(self._train(order))
+        cancelled = asyncio.create_task(self._until_cancelled(order.request.campaign_id))
+        try:
+            await asyncio.wait({training, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            is_cancelled = not training.done()
+        finally:
+            for task in (training, cancelled):
+                task.cancel()
+            await asyncio.gather(training, cancelled, return_exceptions=True)
+        if is_cancelled:
+            await self._trainer.abandon(order)
+            raise Poison("the campaign was cancelled")
+        training.result()
+
+    async def _train(self, order: TrainingOrder) -> None:
         started = time.monotonic()
 
         async def told(line: ProgressLine) -> None:
             if line.stage != "done":  # done is when it is stored
-                seconds = time.monotonic() - started
-                await self._tell(event, line.stage, line.step, line.steps, line.loss, seconds)
+                await self._tell_progress(order.request, line, time.monotonic() - started)
 
-        for attempt in range(1, self._settings.attempts + 1):
-            await asyncio.to_thread(work.begin, plan)
+        attempts = self._settings.attempts
+        first = await self._trainer.next_attempt(order, told)
+        for number in range(first, max(attempts, first) + 1):
             try:
-                await run_job(work, told)
-                break
-            except ChildFailed as error:
-                log.warning("training process failed", training=event.training_id, attempt=attempt, error=str(error))
-                if error.status == UNUSABLE or attempt == self._settings.attempts:
-                    await asyncio.to_thread(work.remove)
+                await self._trainer.attempt(order, number, told)
+                return
+            except TrainingFailed as error:
+                log.warning("training failed", training=order.training_id, attempt=number, error=str(error))
+                if error.is_final or number >= attempts:
                     raise Poison(str(error)) from error
-        return TrainingResult.model_validate_json(work.result.read_text())
-
-    def _store(
-        self, event: pb.TrainingRequested, plan: TrainingPlan, result: TrainingResult, out: Path, folder: str
-    ) -> None:
-        base_model_sha256 = listing_sha256(result.base_files)
-        (out / "README.md").write_text(adapter_card(event, plan, result, base_model_sha256))
-        record = TrainingRecord(
-            campaign_id=event.campaign_id,
-            round=event.round,
-            base_model=event.base_model,
-            base_model_sha256=base_model_sha256,
-            datasets=[
-                DatasetUsed(dataset_id=sealed.dataset_id, uri=sealed.data.uri, sha256=sealed.data.sha256)
-                for sealed in event.datasets
-            ],
-            plan=plan.model_dump(exclude={"examples"}),
-            result=result,
-            sha256=self._artifacts.write_folder(folder, out).sha256,
-        )
-        # Last, and atomically: an adapter with this file is whole.
-        self._artifacts.write(f"{folder}/training.json", record.model_dump_json(indent=2).encode())
 
     def _examples(self, event: pb.TrainingRequested) -> list[Example]:
         examples: list[Example] = []
@@ -187,26 +178,22 @@ class TrainAdapter:
             seconds=result.seconds,
         )
 
-    async def _tell(
-        self,
-        event: pb.TrainingRequested,
-        stage: str,
-        step: int = 0,
-        steps: int = 0,
-        loss: float = 0.0,
-        seconds: float = 0.0,
-        error: str = "",
-    ) -> None:
+    async def _tell_progress(self, event: pb.TrainingRequested, line: ProgressLine, seconds: float) -> None:
         await self._trainings.update(
             training_pb2.TrainingProgress(
                 training_id=event.training_id,
-                stage=stage,
-                step=step,
-                steps=steps,
-                loss=loss,
+                stage=line.stage,
+                step=line.step,
+                steps=line.steps,
+                loss=line.loss,
                 seconds=seconds,
-                error=error,
+                reason=line.reason,
             )
+        )
+
+    async def _tell(self, event: pb.TrainingRequested, stage: str, error: str = "") -> None:
+        await self._trainings.update(
+            training_pb2.TrainingProgress(training_id=event.training_id, stage=stage, error=error)
         )
 
 

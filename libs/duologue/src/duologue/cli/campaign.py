@@ -138,7 +138,7 @@ def resume(campaign: Name) -> None:
 
 @app.command("cancel")
 def cancel(campaign: Name) -> None:
-    """End a campaign for good: dialogues that are out are dropped. What it made stays, and a training goes on.
+    """End a campaign for good: dialogues that are out are dropped, and a training ends. What it made stays.
 
     Example: duologue campaign cancel quickstart
     """

@@ -126,6 +126,8 @@ def _progress_text(response: pb.WatchCampaignResponse) -> str:
     campaign = response.campaign
     current = campaign.history[-1]
     if current.phase == pb.ROUND_PHASE_TRAINING:
+        if response.training_waits_for:
+            return f"waits: {literal(response.training_waits_for)}"
         return f"{response.training_progress:.0%}, loss {number(response.training_loss)}"
     tokens = campaign.prompt_tokens + campaign.completion_tokens
     parts = [f"{current.scored} of {current.wanted} dialogues"] if current.wanted else []

@@ -237,13 +237,13 @@ ADAPTER_RELEASED = Topic(
 )
 CAMPAIGN_CANCELLED = Topic(
     PREFIX + "campaign.cancelled.v1",
-    "A campaign was cancelled: no model is to be asked for its dialogues any more. It never goes on.",
+    "A campaign was cancelled: nobody wants its dialogues and its adapters any more. It never goes on.",
     events_pb2.CampaignCancelled,
     key="campaign_id",
     partitions=1,
     producers=("campaign",),
     consumers=(),
-    followers=("roleplay", "scoring"),
+    followers=("roleplay", "scoring", "training"),
     example=events_pb2.CampaignCancelled(campaign_id=_CAMPAIGN, cancelled_at="2026-01-01T00:00:00Z"),
 )
 

@@ -28,6 +28,7 @@ class Cancellations:
 
     def __init__(self, bus: Bus) -> None:
         self.known = asyncio.Event()
+        self._heard = asyncio.Event()
         self._bus = bus
         self._campaigns: dict[str, None] = {}
         self._told: list[Callable[[], None]] = []
@@ -52,6 +53,11 @@ class Cancellations:
         """Have `listener` called whenever campaigns were cancelled."""
         self._told.append(listener)
 
+    async def until_cancelled(self, campaign_id: str) -> None:
+        """Returns when the campaign is cancelled, at once if it was before."""
+        while campaign_id not in self._campaigns:
+            await self._heard.wait()
+
     async def follow(self) -> None:
         """Until cancelled. Raises what following the topic raises."""
         async with aclosing(self._bus.follow(CAMPAIGN_CANCELLED.name)) as batches:
@@ -73,5 +79,7 @@ class Cancellations:
             del self._campaigns[next(iter(self._campaigns))]
         if heard:
             log.info("campaigns cancelled", count=heard)
+            self._heard.set()
+            self._heard = asyncio.Event()
             for listener in self._told:
                 listener()

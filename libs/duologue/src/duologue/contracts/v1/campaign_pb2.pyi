@@ -658,9 +658,12 @@ class WatchCampaignResponse(_message.Message):
     TRAINING_PROGRESS_FIELD_NUMBER: _builtins.int
     TRAINING_LOSS_FIELD_NUMBER: _builtins.int
     LATEST_FIELD_NUMBER: _builtins.int
+    TRAINING_WAITS_FOR_FIELD_NUMBER: _builtins.int
     training_progress: _builtins.float
     """While training: the last progress that the training service told."""
     training_loss: _builtins.float
+    training_waits_for: _builtins.str
+    """While training: what stands in its way, as a cluster without a free GPU; empty when nothing does."""
     @_builtins.property
     def campaign(self) -> Global___Campaign: ...
     @_builtins.property
@@ -674,10 +677,11 @@ class WatchCampaignResponse(_message.Message):
         training_progress: _builtins.float = ...,
         training_loss: _builtins.float = ...,
         latest: Global___DialogueRecord | None = ...,
+        training_waits_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "latest", b"latest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "latest", b"latest", "training_loss", b"training_loss", "training_progress", b"training_progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "latest", b"latest", "training_loss", b"training_loss", "training_progress", b"training_progress", "training_waits_for", b"training_waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

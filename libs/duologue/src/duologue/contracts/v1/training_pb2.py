@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64uologue/v1/training.proto\x12\x0b\x64uologue.v1\"\x81\x01\n\x10TrainingProgress\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\r\n\x05steps\x18\x04 \x01(\x03\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"+\n\x14WatchTrainingRequest\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\"H\n\x15WatchTrainingResponse\x12/\n\x08progress\x18\x01 \x01(\x0b\x32\x1d.duologue.v1.TrainingProgress\"\x16\n\x14ListTrainingsRequest\"I\n\x15ListTrainingsResponse\x12\x30\n\ttrainings\x18\x01 \x03(\x0b\x32\x1d.duologue.v1.TrainingProgress2\xc3\x01\n\x0fTrainingService\x12X\n\rWatchTraining\x12!.duologue.v1.WatchTrainingRequest\x1a\".duologue.v1.WatchTrainingResponse0\x01\x12V\n\rListTrainings\x12!.duologue.v1.ListTrainingsRequest\x1a\".duologue.v1.ListTrainingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64uologue/v1/training.proto\x12\x0b\x64uologue.v1\"\x91\x01\n\x10TrainingProgress\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\r\n\x05steps\x18\x04 \x01(\x03\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"+\n\x14WatchTrainingRequest\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\"H\n\x15WatchTrainingResponse\x12/\n\x08progress\x18\x01 \x01(\x0b\x32\x1d.duologue.v1.TrainingProgress\"\x16\n\x14ListTrainingsRequest\"I\n\x15ListTrainingsResponse\x12\x30\n\ttrainings\x18\x01 \x03(\x0b\x32\x1d.duologue.v1.TrainingProgress2\xc3\x01\n\x0fTrainingService\x12X\n\rWatchTraining\x12!.duologue.v1.WatchTrainingRequest\x1a\".duologue.v1.WatchTrainingResponse0\x01\x12V\n\rListTrainings\x12!.duologue.v1.ListTrainingsRequest\x1a\".duologue.v1.ListTrainingsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duologue.v1.training_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRAININGPROGRESS']._serialized_start=44
-  _globals['_TRAININGPROGRESS']._serialized_end=173
-  _globals['_WATCHTRAININGREQUEST']._serialized_start=175
-  _globals['_WATCHTRAININGREQUEST']._serialized_end=218
-  _globals['_WATCHTRAININGRESPONSE']._serialized_start=220
-  _globals['_WATCHTRAININGRESPONSE']._serialized_end=292
-  _globals['_LISTTRAININGSREQUEST']._serialized_start=294
-  _globals['_LISTTRAININGSREQUEST']._serialized_end=316
-  _globals['_LISTTRAININGSRESPONSE']._serialized_start=318
-  _globals['_LISTTRAININGSRESPONSE']._serialized_end=391
-  _globals['_TRAININGSERVICE']._serialized_start=394
-  _globals['_TRAININGSERVICE']._serialized_end=589
+  _globals['_TRAININGPROGRESS']._serialized_end=189
+  _globals['_WATCHTRAININGREQUEST']._serialized_start=191
+  _globals['_WATCHTRAININGREQUEST']._serialized_end=234
+  _globals['_WATCHTRAININGRESPONSE']._serialized_start=236
+  _globals['_WATCHTRAININGRESPONSE']._serialized_end=308
+  _globals['_LISTTRAININGSREQUEST']._serialized_start=310
+  _globals['_LISTTRAININGSREQUEST']._serialized_end=332
+  _globals['_LISTTRAININGSRESPONSE']._serialized_start=334
+  _globals['_LISTTRAININGSRESPONSE']._serialized_end=407
+  _globals['_TRAININGSERVICE']._serialized_start=410
+  _globals['_TRAININGSERVICE']._serialized_end=605
 # @@protoc_insertion_point(module_scope)

@@ -29,14 +29,17 @@ class TrainingProgress(_message.Message):
     LOSS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     training_id: _builtins.str
     stage: _builtins.str
-    """"loading", "training", "merging", "done" or "failed"."""
+    """"waiting", "loading", "training", "merging", "done" or "failed"."""
     step: _builtins.int
     steps: _builtins.int
     loss: _builtins.float
     seconds: _builtins.float
     error: _builtins.str
+    reason: _builtins.str
+    """What stands in the way, in the words of Kubernetes: of a Job that can't begin, or that can't be asked for."""
     def __init__(
         self,
         *,
@@ -47,10 +50,11 @@ class TrainingProgress(_message.Message):
         loss: _builtins.float = ...,
         seconds: _builtins.float = ...,
         error: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "loss", b"loss", "seconds", b"seconds", "stage", b"stage", "step", b"step", "steps", b"steps", "training_id", b"training_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "loss", b"loss", "reason", b"reason", "seconds", b"seconds", "stage", b"stage", "step", b"step", "steps", b"steps", "training_id", b"training_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
