@@ -24,10 +24,11 @@ from duologue_campaign.driver import Driver
 from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.rpc import CampaignRpc
-from duologue_campaign.settings import PriceSettings, Settings
+from duologue_campaign.settings import MlflowSettings, PriceSettings, Settings
 from duologue_campaign.specs import Specs
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX, Base, CampaignRow
+from duologue_campaign.tracking import Tracking
 from duologue_campaign.worker import CampaignEvents
 from tests.support.desk import FILES, spec_text
 
@@ -73,6 +74,7 @@ class ControlPlane:
             self.workflows,
             self.progress,
             Prices(self.prices),
+            self.tracking(),
             self.clock,
         )
 
@@ -89,6 +91,11 @@ class ControlPlane:
             Settings(**settings),
             self.clock,
         )
+
+    def tracking(self, **settings: Any) -> Tracking:
+        artifacts = ArtifactStore("s3://team/duologue")
+        prices = Prices(self.prices)
+        return Tracking(self.database, self.specs, prices, artifacts, MlflowSettings(**settings), self.clock)
 
     async def create(self, request_id: str = "", **changes: Any) -> str:
         """The id of a new campaign over the files of `desk`."""

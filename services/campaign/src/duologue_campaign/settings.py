@@ -56,12 +56,26 @@ class PriceSettings(Section):
     )
 
 
+class MlflowSettings(Section):
+    """Where campaigns and releases are told of. Credentials come from MLflow's own variables, MLFLOW_TRACKING_..."""
+
+    url: str = Field(
+        "",
+        pattern=r"^(https?://[^@\s]+)?$",
+        description="Of the MLflow server: https://host:port; empty: nobody is told.",
+    )
+    experiment_prefix: str = Field(
+        "duologue/", max_length=200, description="Of the experiments' names; a campaign's name and id follow."
+    )
+
+
 class Settings(ServiceSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     database: DatabaseSettings = DatabaseSettings(url="sqlite:///.duologue/campaign.db")
     filtering: PeerSettings = PeerSettings(address="127.0.0.1:7404")
     training: CopiesSettings = CopiesSettings(address="127.0.0.1:7405")
     prices: PriceSettings = PriceSettings()
+    mlflow: MlflowSettings = MlflowSettings()
     base_model: str = Field(
         "", description="Folder or id of the agent's weights, for training; a campaign's own setting wins."
     )
