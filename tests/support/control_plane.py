@@ -59,6 +59,7 @@ class ControlPlane:
     specs: Specs = field(default_factory=Specs)
     changes: Changes = field(default_factory=Changes)
     prices: PriceSettings = field(default_factory=PriceSettings)
+    artifacts: ArtifactStore = field(default_factory=lambda: ArtifactStore("memory://team/duologue"))
 
     def __post_init__(self) -> None:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
@@ -93,9 +94,8 @@ class ControlPlane:
         )
 
     def tracking(self, **settings: Any) -> Tracking:
-        artifacts = ArtifactStore("s3://team/duologue")
         prices = Prices(self.prices)
-        return Tracking(self.database, self.specs, prices, artifacts, MlflowSettings(**settings), self.clock)
+        return Tracking(self.database, self.specs, prices, self.artifacts, MlflowSettings(**settings), self.clock)
 
     async def create(self, request_id: str = "", **changes: Any) -> str:
         """The id of a new campaign over the files of `desk`."""

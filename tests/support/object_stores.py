@@ -1,4 +1,4 @@
-"""Object stores as processes beside the tests: moto's server, which speaks S3 and checks who asks."""
+"""Object stores as processes beside the tests: moto's, which speaks S3 and checks who asks, and an emulator of GCS."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.support.brokers.cluster import free_ports
 from tests.support.eventually import soon
 
 REGION = "eu-central-1"
+GCS_BUCKET = "duologue"
 _START_SECONDS = 60.0
 _ALL = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}'
 # So many requests make the user that all others are checked against.
@@ -87,13 +88,7 @@ class S3Server:
 
     def wait(self) -> None:
         """Until it listens."""
-        soon(self._listens, "moto listens", _START_SECONDS)
-
-    def _listens(self) -> bool:
-        if self.process.poll() is not None:
-            raise RuntimeError(f"moto ended:\n{self.log.read_text()[-2000:]}")
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        _listens(self.process, self.port, self.log)
 
     def restart(self, bucket: str) -> None:
         """On the same port, empty but for a bucket, and with doors open to everybody."""
@@ -107,6 +102,41 @@ class S3Server:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def gcs_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an emulator that lets in everybody."""
+    (port,) = free_ports(1)
+    log = tmp_path_factory.mktemp("gcs") / "emulator.log"
+    places = ["--host=127.0.0.1", f"--port={port}", "--in-memory", f"--default-bucket={GCS_BUCKET}"]
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "gcp_storage_emulator", "start", *places]
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    _listens(process, port, log)
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def gcs(gcs_of_all: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new, empty folder there."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_of_all)
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks Google itself what kind of bucket it is
+    return f"gs://{GCS_BUCKET}/{uuid.uuid4()}"
+
+
+def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Returns when it does."""
+
+    def is_open() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"it ended:\n{log.read_text()[-2000:]}")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    soon(is_open, f"port {port} is listened on", _START_SECONDS)
 
 
 def _run(port: int, log: Path, **variables: str) -> subprocess.Popen[bytes]:

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import delete
 
 from duologue.contracts.v1 import campaign_pb2 as pb
-from duologue.store import Term
+from duologue.store import ArtifactStore, Term
 from duologue_campaign.mlflow_server import NotTold, ServerUnavailable
 from duologue_campaign.settings import PriceSettings
 from duologue_campaign.tables import ToldRow
@@ -34,6 +34,7 @@ STORE = "s3://team/duologue"
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
     async with control_plane(tmp_path, prices=PRICES) as plane:
+        plane.artifacts = ArtifactStore(STORE)  # nothing is read
         yield plane
 
 
@@ -152,6 +153,14 @@ async def datasets(plane: ControlPlane, world: World) -> list[Any]:
     return sorted((dataset.sealed for dataset in found), key=lambda sealed: sealed.round)
 
 
+async def test_adapters_of_a_folder_are_versions_too(plane: ControlPlane, mlflow: Seen, tmp_path: Path) -> None:
+    _, agent = await played_out(plane, rounds=1, evaluation={"dialogues": 20})
+    plane.artifacts = ArtifactStore(str(tmp_path / "artifacts"))
+    await plane.tracking(url=mlflow.url).look(Term())
+    ((name, version),) = mlflow.versions(agent).items()
+    assert version.source == f"duologue:{tmp_path}/artifacts/adapters/{name}"
+
+
 async def test_aliases_move_with_promotions_canaries_and_rollbacks(plane: ControlPlane, mlflow: Seen) -> None:
     world, agent = await played_out(plane, evaluation={"dialogues": 2})  # too few for the gate
     one, two = [view.adapter_id for view in (await plane.campaign(world.campaign_id)).history]
@@ -263,6 +272,7 @@ async def test_what_a_person_deleted_stays_deleted(plane: ControlPlane, mlflow: 
     assert (await tracking.status()).due == 0
 
 
+@pytest.mark.timeout(900)
 async def test_a_server_that_is_away_stops_nothing_and_hears_of_everything_once_it_is_back(
     plane: ControlPlane, own_mlflow: MlflowProcess
 ) -> None:
@@ -302,6 +312,7 @@ async def test_a_wrong_url_is_told_once(plane: ControlPlane) -> None:
         assert f"MLflow at {server.url} (setting mlflow.url)" in await told_once(plane.tracking(url=server.url))
 
 
+@pytest.mark.timeout(900)
 async def test_who_is_not_let_in_is_told_once_and_of_the_variables_to_set(
     plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

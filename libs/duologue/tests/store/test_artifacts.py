@@ -36,7 +36,7 @@ print("ready", flush=True)
 for number in range(10_000):
     store.write("big.bin", bytes([number % 256]) * 4_000_000)
 """
-STORES = ("file", "memory", "s3")
+STORES = ("file", "memory", "s3", "gcs")
 
 
 def sha256(data: bytes) -> str:
@@ -45,7 +45,9 @@ def sha256(data: bytes) -> str:
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    """A folder, a store of another kind that is empty at first, and a bucket of a server that speaks S3."""
+    """A folder, memory as a store of another kind, and servers that speak as S3 and as GCS do."""
+    if request.param == "gcs":
+        return ArtifactStore(request.getfixturevalue("gcs"))
     if request.param == "s3":
         server: S3Server = request.getfixturevalue("s3")
         return ArtifactStore(f"s3://{server.new_bucket()}/team/duologue", server.options)

@@ -19,7 +19,7 @@ from duologue.store import ArtifactsRefused, ArtifactStore, ArtifactsUnavailable
 from duologue.store.options import S3Options
 from tests.support.brokers.cluster import free_ports
 from tests.support.eventually import soon
-from tests.support.object_stores import REGION, S3Server
+from tests.support.object_stores import GCS_BUCKET, REGION, S3Server
 
 UPLOAD = """
 import sys
@@ -43,6 +43,14 @@ async def test_a_bucket_that_does_not_exist_is_told_at_the_start_and_with_every_
     for call in (lambda: store.write("a", b""), lambda: store.read("a"), lambda: store.exists("a")):
         with pytest.raises(ArtifactsRefused, match="there is no bucket no-such-bucket"):
             call()
+
+
+async def test_a_bucket_of_gcs_that_does_not_exist_is_told_as_well(gcs: str) -> None:
+    store = ArtifactStore(gcs.replace(GCS_BUCKET, "no-such-bucket"))
+    with pytest.raises(WrongSetting, match="there is no bucket no-such-bucket"):
+        await store.__aenter__()
+    with pytest.raises(ArtifactsRefused, match="there is no bucket no-such-bucket"):
+        store.write("a", b"")
 
 
 @pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])

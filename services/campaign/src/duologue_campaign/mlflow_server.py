@@ -308,7 +308,8 @@ def _digest(dataset: TrackedDataset) -> str:
 
 
 def _source(adapter: TrackedAdapter) -> str:
-    return adapter.url
+    """MLflow refuses a version whose source is a local path, for it would serve the file; nobody serves these."""
+    return adapter.url if "://" in adapter.url else f"duologue:{adapter.url}"
 
 
 def _tagged(name: str, value: str) -> str:
