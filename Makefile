@@ -36,7 +36,7 @@ up: setup ## start the services in the background
 down: ## stop them
 	@test ! -x $(BIN)/duologue || $(BIN)/duologue down
 
-test: setup ## all tests, fast ones first
+test: setup .venv-mlflow/.ready ## all tests but those on a cluster, fast ones first
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/kube
 
 test-kube: setup ## the chart on the cluster of KUBECONFIG, whose pods must reach this machine; needs kubectl and helm
@@ -81,6 +81,12 @@ setup: .venv/.ready .venv-ml/.ready
 	@$(BIN)/uv pip install --quiet --python .venv-ml --no-deps --no-build-isolation $(ML:%=-e %)
 	@touch $@
 
+.venv-mlflow/.ready: .venv/.ready requirements/mlflow.txt
+	@.venv-mlflow/bin/python -c '' 2>/dev/null || { rm -rf .venv-mlflow && $(BIN)/uv venv --quiet --python $(BIN)/python .venv-mlflow; }
+	@echo "Installing the MLflow server of the tests into .venv-mlflow"
+	@$(BIN)/uv pip sync --quiet --python .venv-mlflow --require-hashes requirements/mlflow.txt
+	@touch $@
+
 docs: .venv/.ready ## generate docs/reference and the chart's schema and page from the code
 	$(BIN)/python docs/generate.py
 	$(BIN)/python helm/generate.py
@@ -115,9 +121,10 @@ lock: .venv/.ready ## resolve requirements/*.in again
 	$(COMPILE) requirements/ml.in -o requirements/ml.txt; \
 		status=$$?; rm requirements/.shared.txt; exit $$status
 	awk '/^[^ ]/ {keep = /^uv==/} keep' requirements/slim.txt > requirements/uv.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/mlflow.in -o requirements/mlflow.txt
 	for peer in $(PEERS); do \
 		$(COMPILE) bench/peers/$$peer.in -o bench/peers/$$peer.txt || exit 1; \
 	done
 
 clean: down ## remove environments, caches and local state
-	rm -rf .venv .venv-ml .duologue .cache dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-ml .venv-mlflow .duologue .cache dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

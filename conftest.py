@@ -1,3 +1,3 @@
 """What all tests share, wherever they lie."""
 
-pytest_plugins = ("tests.support.databases",)
+pytest_plugins = ("tests.support.databases", "tests.support.mlflow_process", "tests.support.object_stores")

@@ -88,6 +88,7 @@ class World:
                     fingerprint=dialogue_pb2.Artifact(uri=f"adapters/{order.adapter_id}/fingerprint.json", sha256="f"),
                 )
             )
+            completed.artifact.CopyFrom(dialogue_pb2.Artifact(uri=f"adapters/{order.adapter_id}", sha256="a"))
             completed.examples = 10
         return completed
 
@@ -122,6 +123,7 @@ class World:
             candidates=len(found),
             kept=sum(self.keep(dialogue.index) for dialogue in found),
             data=dialogue_pb2.Artifact(uri=f"datasets/{current.dataset_id}/data.parquet", sha256="d"),
+            manifest=dialogue_pb2.Artifact(uri=f"datasets/{current.dataset_id}/manifest.json", sha256="m"),
         )
         return [*events, sealed]
 

@@ -25,10 +25,11 @@ from duologue_campaign.prices import Prices
 from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.quota import Quota
 from duologue_campaign.rpc import CampaignRpc
-from duologue_campaign.settings import PriceSettings, QuotaSettings, Settings
+from duologue_campaign.settings import MlflowSettings, PriceSettings, QuotaSettings, Settings
 from duologue_campaign.specs import Specs
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX, Base, CampaignRow
+from duologue_campaign.tracking import Tracking
 from duologue_campaign.worker import CampaignEvents
 from tests.support.desk import FILES, spec_text
 
@@ -60,6 +61,7 @@ class ControlPlane:
     changes: Changes = field(default_factory=Changes)
     prices: PriceSettings = field(default_factory=PriceSettings)
     quota: QuotaSettings = field(default_factory=QuotaSettings)
+    artifacts: ArtifactStore = field(default_factory=lambda: ArtifactStore("memory://team/duologue"))
 
     def __post_init__(self) -> None:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
@@ -76,6 +78,7 @@ class ControlPlane:
             self.progress,
             Prices(self.prices),
             Quota(self.quota),
+            self.tracking(),
             self.clock,
         )
 
@@ -92,6 +95,10 @@ class ControlPlane:
             Settings(**settings),
             self.clock,
         )
+
+    def tracking(self, **settings: Any) -> Tracking:
+        prices = Prices(self.prices)
+        return Tracking(self.database, self.specs, prices, self.artifacts, MlflowSettings(**settings), self.clock)
 
     async def create(self, request_id: str = "", **changes: Any) -> str:
         """The id of a new campaign over the files of `desk`."""

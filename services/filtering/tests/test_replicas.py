@@ -105,15 +105,14 @@ async def test_two_that_seal_the_same_round_tell_of_it_once_and_of_the_same(
         await house.collect.handle(scored(dialogue(f"a{number}")))
     await house.order(4)
     async with replica(database_url, tmp_path) as other:
-        loop, write = asyncio.get_running_loop(), house.artifacts.write
+        loop, write_file = asyncio.get_running_loop(), house.artifacts.write_file
 
-        def slow(uri: str, data: bytes) -> StoredArtifact:
+        def slow(uri: str, source: Path) -> StoredArtifact:
             """By the time that this one has written, the other has sealed."""
-            if uri.endswith("data.parquet"):
-                asyncio.run_coroutine_threadsafe(other.sealer._try("desk-r1"), loop).result(timeout=20)
-            return write(uri, data)
+            asyncio.run_coroutine_threadsafe(other.sealer._try("desk-r1"), loop).result(timeout=20)
+            return write_file(uri, source)
 
-        monkeypatch.setattr(house.artifacts, "write", slow)
+        monkeypatch.setattr(house.artifacts, "write_file", slow)
         await house.sealer._try("desk-r1")
         assert len(await house.waiting()) == 5  # four decisions and the dataset
         await other.sealer._try("desk-r1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -189,7 +190,7 @@ async def test_what_comes_between_a_crash_and_the_next_attempt_is_late(
 
     await collect(house, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(house.artifacts, "write", crash)
+        patch.setattr(house.artifacts, "write_file", crash)
         async with house.sealing() as sealing:
             await house.order(3)
             with pytest.raises(PowerCut):
@@ -271,14 +272,22 @@ async def test_a_dataset_that_can_not_be_sealed_is_not_tried_at_every_candidate(
 async def test_while_a_dataset_is_stored_candidates_are_still_collected(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, write = asyncio.get_running_loop(), house.artifacts.write
+    loop, write, write_file = asyncio.get_running_loop(), house.artifacts.write, house.artifacts.write_file
+
+    def collect_another(name: str) -> None:
+        collecting = house.collect.handle(scored(dialogue(name, round=2)))
+        asyncio.run_coroutine_threadsafe(collecting, loop).result(timeout=20)
 
     def slow(uri: str, data: bytes) -> StoredArtifact:
-        collecting = house.collect.handle(scored(dialogue(f"while {uri}", round=2)))
-        asyncio.run_coroutine_threadsafe(collecting, loop).result(timeout=20)
+        collect_another("while the manifest is written")
         return write(uri, data)
 
+    def slow_file(uri: str, source: Path) -> StoredArtifact:
+        collect_another("while the data is written")
+        return write_file(uri, source)
+
     monkeypatch.setattr(house.artifacts, "write", slow)
+    monkeypatch.setattr(house.artifacts, "write_file", slow_file)
     await collect(house, 1)
     async with house.sealing():
         await house.order(1)

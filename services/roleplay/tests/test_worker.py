@@ -88,7 +88,7 @@ async def test_the_request_s_preset_is_played_and_told(play: PlayDialogue, serve
 
 async def test_all_of_the_request_s_sampling_is_planned_with(play: PlayDialogue) -> None:
     asked = requested(decoding=events_pb2.Decoding(temperature=0.5, top_p=0.75, max_tokens=30, top_k=50))
-    assert play._plan(asked, deadline=None).sampling == Sampling(0.5, 0.75, 30, 50)
+    assert (await play._plan(asked, deadline=None)).sampling == Sampling(0.5, 0.75, 30, 50)
 
 
 async def test_a_workflow_that_is_not_in_the_store_yet_is_waited_for(play: PlayDialogue) -> None:

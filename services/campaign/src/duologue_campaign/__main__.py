@@ -25,6 +25,7 @@ from duologue_campaign.settings import Settings
 from duologue_campaign.specs import Specs
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX
+from duologue_campaign.tracking import Tracking
 from duologue_campaign.worker import CampaignEvents
 
 
@@ -35,7 +36,8 @@ async def main() -> None:
         runtime.closing(database.close)
         await database.migrate(Path(__file__).parent / "migrations")
         outbox = Outbox(OUTBOX, database, runtime.bus)
-        workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
+        artifacts = await runtime.open(ArtifactStore(settings.artifacts.url, settings.artifacts.s3.options))
+        workflows = WorkflowStore(artifacts)
         filtering = await runtime.open(open_channel(settings.filtering.address, settings.grpc))
         trainings = [
             await runtime.open(open_channel(address, settings.grpc)) for address in settings.training.addresses
@@ -47,17 +49,18 @@ async def main() -> None:
         seals = filtering_pb2_grpc.FilteringServiceStub(filtering)
         driver = Driver(database, machine, specs, outbox, changes, seals, progress, settings)
         prices, quota = Prices(settings.prices), Quota(settings.quota)
+        tracking = Tracking(database, specs, prices, artifacts, settings.mlflow)
 
         runtime.serve(
             campaign_pb2_grpc.add_CampaignServiceServicer_to_server,
-            CampaignRpc(database, machine, specs, outbox, changes, workflows, progress, prices, quota),
+            CampaignRpc(database, machine, specs, outbox, changes, workflows, progress, prices, quota, tracking),
             campaign_pb2.DESCRIPTOR.services_by_name["CampaignService"],
         )
         runtime.consume(DIALOGUE_SCORED, events_pb2.DialogueScored, events.scored)
         runtime.consume(DIALOGUE_FILTERED, events_pb2.DialogueFiltered, events.filtered)
         runtime.consume(DATASET_SEALED, events_pb2.DatasetSealed, events.sealed)
         runtime.consume(TRAINING_COMPLETED, events_pb2.TrainingCompleted, events.trained)
-        runtime.run_in_background(Leader(database, "campaign", outbox.relay, driver.run).run)
+        runtime.run_in_background(Leader(database, "campaign", outbox.relay, driver.run, *tracking.duties).run)
         await runtime.until_stopped()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from duologue.contracts.convert import usage_from_proto
@@ -54,11 +54,17 @@ def rebook(session: Session, dialogue: DialogueRow, decision: str) -> None:
     add_up(session, ExpenseRow, [*gone, *(_entry(dialogue, decision, each) for each in usage)], _FIGURES)
 
 
-def expenses_of(session: Session, campaign_id: str) -> Iterator[tuple[str, Account, Usage]]:
-    """Decision, account and usage; the same account comes once for each decision that has any."""
+def expenses_of(session: Session, campaign_id: str, round_: int | None = None) -> Iterator[tuple[str, Account, Usage]]:
+    """Decision, account and usage, of all rounds or of one; an account comes once for each decision that has any."""
     key = (ExpenseRow.decision, ExpenseRow.part, ExpenseRow.model, ExpenseRow.wasted)
-    for row in session.scalars(select(ExpenseRow).where(ExpenseRow.campaign_id == campaign_id).order_by(*key)):
-        usage = Usage(**{name: getattr(row, name) for name in _FIGURES})
+    sums = (func.sum(getattr(ExpenseRow, name)).label(name) for name in _FIGURES)
+    query = select(*key, *sums).where(ExpenseRow.campaign_id == campaign_id)
+    if round_ is not None:
+        query = query.where(ExpenseRow.round == round_)
+    for row in session.execute(query.group_by(*key).order_by(*key)):
+        # PostgreSQL's sum of big integers is a decimal.
+        tokens = {name: int(getattr(row, name)) for name in _FIGURES if name != "seconds"}
+        usage = Usage(**tokens, seconds=row.seconds)
         if usage.prompt_tokens or usage.completion_tokens or usage.seconds > _LEAST_SECONDS:
             yield row.decision, Account(row.part, row.model, row.wasted), usage
 
@@ -67,6 +73,7 @@ def _entry(dialogue: DialogueRow, decision: str, message: dialogue_pb2.ModelUsag
     account, usage = usage_from_proto(message)
     return {
         "campaign_id": dialogue.campaign_id,
+        "round": dialogue.round,
         "decision": decision,
         "part": account.part,
         "model": account.model[:LONGEST_MODEL],

@@ -22,6 +22,10 @@ class Prices:
     def __init__(self, settings: PriceSettings) -> None:
         self._settings = settings
 
+    @property
+    def currency(self) -> str:
+        return self._settings.currency
+
     def cost(self, usages: Iterable[tuple[Account, Usage]]) -> pb.Cost | None:
         """Of all of it. None without a price table; without an amount where a model that was used has no price."""
         if not self._settings.models:

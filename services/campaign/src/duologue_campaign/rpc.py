@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -28,6 +29,7 @@ from duologue_campaign.releases import begin_canary, release, roll_back
 from duologue_campaign.specs import Specs, read_spec
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import LONGEST_REQUEST_ID, AdapterRow, CampaignRow, DatasetRow, DialogueRow
+from duologue_campaign.tracking import Tracking
 
 T = TypeVar("T")
 
@@ -52,6 +54,7 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         progress: TrainingProgress,
         prices: Prices,
         quota: Quota,
+        tracking: Tracking,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -63,13 +66,14 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
         self._progress = progress
         self._prices = prices
         self._quota = quota
+        self._tracking = tracking
         self._clock = clock
 
     async def CreateCampaign(self, request: pb.CreateCampaignRequest, context: Any) -> pb.CreateCampaignResponse:
         files = {file.name: file.text for file in request.files}
         campaign = read_spec(request.spec.text, request.spec.name or "<spec>", files)
         for workflow in (*campaign.training_workflows, *campaign.held_out_workflows):
-            self._workflows.put(workflow)
+            await asyncio.to_thread(self._workflows.put, workflow)
         request_id = _checked_request_id(request.request_id) or str(uuid.uuid4())
 
         def create(session: Session) -> pb.Campaign:
@@ -247,6 +251,10 @@ class CampaignRpc(campaign_pb2_grpc.CampaignServiceServicer):
             return pb.RollbackAdapterResponse(adapter=view, ended_canary=back.ended_canary)
 
         return await self._change(undo)
+
+    async def GetTracking(self, request: pb.GetTrackingRequest, context: Any) -> pb.GetTrackingResponse:
+        status = await self._tracking.status()
+        return pb.GetTrackingResponse(url=status.url, due=status.due, problem=status.problem)
 
     def _compare_canary(self, session: Session, row: AdapterRow, view: pb.Adapter) -> None:
         canary = newest_canary(session, row.id)

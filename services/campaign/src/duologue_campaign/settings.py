@@ -63,6 +63,19 @@ class QuotaSettings(Section):
     dialogues: int = Field(0, ge=0, description="Training dialogues of one campaign, over all rounds; 0: any number.")
 
 
+class MlflowSettings(Section):
+    """Where campaigns and releases are told of. Credentials come from MLflow's own variables, MLFLOW_TRACKING_..."""
+
+    url: str = Field(
+        "",
+        pattern=r"^(https?://[^@\s]+)?$",
+        description="Of the MLflow server: https://host:port; empty: nobody is told.",
+    )
+    experiment_prefix: str = Field(
+        "duologue/", max_length=200, description="Of the experiments' names; a campaign's name and id follow."
+    )
+
+
 class Settings(ServiceSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     database: DatabaseSettings = DatabaseSettings(url="sqlite:///.duologue/campaign.db")
@@ -70,6 +83,7 @@ class Settings(ServiceSettings):
     training: CopiesSettings = CopiesSettings(address="127.0.0.1:7405")
     prices: PriceSettings = PriceSettings()
     quota: QuotaSettings = QuotaSettings()
+    mlflow: MlflowSettings = MlflowSettings()
     base_model: str = Field(
         "", description="Folder or id of the agent's weights, for training; a campaign's own setting wins."
     )

@@ -101,11 +101,12 @@ class DialogueRow(Base):
 
 
 class ExpenseRow(Base):
-    """What one model was used for in one part, in all dialogues of one decision. The figures are those of `Usage`."""
+    """What one model was used for in one part, in a round's dialogues of one decision. The figures are of `Usage`."""
 
     __tablename__ = "expense"
 
     campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"), primary_key=True)
+    round: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # 0: of any, from before 0005
     decision: Mapped[str] = mapped_column(String(16), primary_key=True)
     part: Mapped[str] = mapped_column(String(16), primary_key=True)
     model: Mapped[str] = mapped_column(String(LONGEST_MODEL), primary_key=True)
@@ -175,3 +176,15 @@ class CanaryRow(Base):
     began_at: Mapped[float] = mapped_column(Float)
     ended_at: Mapped[float | None] = mapped_column(Float)
     outcome: Mapped[str] = mapped_column(String(16), default="")  # promote, rollback, overtaken
+
+
+class ToldRow(Base):
+    """What the MLflow server was told last: `digest` is of a campaign, by its id, or of an agent, by its name."""
+
+    __tablename__ = "told"
+
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)  # campaign, agent
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    server: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+    told_at: Mapped[float] = mapped_column(Float)

@@ -22,7 +22,7 @@ async def main() -> None:
         database = Database(settings.database.url, settings.database.options)
         runtime.closing(database.close)
         await database.migrate(Path(__file__).parent / "migrations")
-        artifacts = ArtifactStore(settings.artifacts.url)
+        artifacts = await runtime.open(ArtifactStore(settings.artifacts.url, settings.artifacts.s3.options))
         outbox = Outbox(OUTBOX, database, runtime.bus)
         sealer = Sealer(database, outbox, artifacts, WorkflowStore(artifacts))
 

@@ -67,9 +67,9 @@ class Sealer:
         """Look again: a candidate came, or a dataset was asked for."""
         self._wake.set()
 
-    def check(self, scored: events_pb2.DialogueScored) -> None:
+    async def check(self, scored: events_pb2.DialogueScored) -> None:
         """Raises what writing the dialogue into a dataset would raise; the rest can be done with any dialogue."""
-        self._workflows.get(scored.workflow)
+        await self._workflows.find(scored.workflow)
         check_dialogue(scored.dialogue)
 
     async def run(self, term: Term) -> None:
@@ -147,7 +147,7 @@ class Sealer:
         self, file: Path, seal: SealRow, decisions: dict[str, Decision], kept: list[str]
     ) -> events_pb2.DatasetSealed:
         folder = f"datasets/{seal.dataset_id}"
-        data = self._artifacts.write(f"{folder}/data.parquet", file.read_bytes())
+        data = self._artifacts.write_file(f"{folder}/data.parquet", file)
         manifest = self._artifacts.write(f"{folder}/manifest.json", _manifest(seal, decisions, kept, data.sha256))
         return events_pb2.DatasetSealed(
             dataset_id=seal.dataset_id,

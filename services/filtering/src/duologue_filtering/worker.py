@@ -27,7 +27,7 @@ class CollectCandidate:
 
     async def handle(self, event: pb.DialogueScored) -> Sequence[Record]:
         if split_from_proto(event.dialogue.split) is Split.TRAINING:
-            self._sealer.check(event)  # what can't be written would stop the sealing of its whole round
+            await self._sealer.check(event)  # what can't be written would stop the sealing of its whole round
             await self._candidates.add(
                 {
                     "dialogue_id": event.dialogue_id,

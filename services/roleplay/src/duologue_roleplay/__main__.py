@@ -20,7 +20,7 @@ from duologue_roleplay.worker import PlayDialogue
 async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("roleplay", settings) as runtime:
-        artifacts = ArtifactStore(settings.artifacts.url)
+        artifacts = await runtime.open(ArtifactStore(settings.artifacts.url, settings.artifacts.s3.options))
         gates = Gates(are_told=True)
         client = await runtime.open(ModelServer(settings.models.client, gates))
         agent = await runtime.open(ModelServer(settings.models.agent, gates))

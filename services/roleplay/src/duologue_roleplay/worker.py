@@ -42,12 +42,12 @@ class PlayDialogue:
         deadline: float | None = None,
     ) -> Dialogue:
         """`deadline`: by the event loop's clock, where somebody waits no longer."""
-        plan = self._plan(event, deadline)
+        plan = await self._plan(event, deadline)
         await self._adapters.expect(event.adapter)
         return await self._self_talk.play(plan, told)
 
-    def _plan(self, event: pb.DialogueRequested, deadline: float | None) -> Plan:
-        workflow, decoding = self._workflows.get(event.workflow), event.decoding
+    async def _plan(self, event: pb.DialogueRequested, deadline: float | None) -> Plan:
+        workflow, decoding = await self._workflows.find(event.workflow), event.decoding
         try:
             intention = workflow.intention(event.intention_id)
         except KeyError as error:

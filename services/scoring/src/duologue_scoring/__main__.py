@@ -19,7 +19,8 @@ from duologue_scoring.worker import ScoreDialogue
 async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("scoring", settings) as runtime:
-        workflows = WorkflowStore(ArtifactStore(settings.artifacts.url))
+        artifacts = await runtime.open(ArtifactStore(settings.artifacts.url, settings.artifacts.s3.options))
+        workflows = WorkflowStore(artifacts)
         judge = DecisionModel(await runtime.open(ModelServer(settings.judge, Gates(are_told=True))))
         scorer = Scorer(judge)
 

@@ -23,7 +23,7 @@ class ScoringRpc(scoring_pb2_grpc.ScoringServiceServicer):
         check_limits(request)
         scores, _ = await self._scorer.score(
             dialogue_from_proto(request.dialogue),
-            self._workflows.get(request.workflow),
+            await self._workflows.find(request.workflow),
             persona_from_proto(request.persona),
         )
         return pb.ScoreDialogueResponse(scores=scores_to_proto(scores))

@@ -24,7 +24,7 @@ class ScoreDialogue:
     async def handle(self, event: pb.DialogueGenerated) -> Sequence[Record]:
         scores, usage = await self._scorer.score(
             dialogue_from_proto(event.dialogue),
-            self._workflows.get(event.workflow),
+            await self._workflows.find(event.workflow),
             persona_from_proto(event.persona),
         )
         scored = pb.DialogueScored(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from duologue.cli.artifacts import artifact_bytes
+from duologue.cli.artifacts import artifact_bytes, fetch_artifact
 from duologue.cli.connection import campaign_service
 from duologue.cli.files import replacing
 from duologue.cli.output import AsJson, console, literal, minute, print_json, print_table, printable
@@ -99,13 +100,13 @@ def export(
     """
     from duologue.cli.export import EXPORTS  # Arrow: a second that other commands need not wait for
 
-    data = artifact_bytes(_get(dataset).sealed.data)
-    with replacing(output) as file:
+    sealed = _get(dataset).sealed
+    with replacing(output) as file, TemporaryDirectory() as folder:
         if format_ is Format.PARQUET:
-            file.write_bytes(data)
+            fetch_artifact(sealed.data, file)
             count = -1
         else:
-            count = EXPORTS[format_.value](data, file)
+            count = EXPORTS[format_.value](fetch_artifact(sealed.data, Path(folder) / "data.parquet"), file)
     rows = f" ({count} rows)" if count >= 0 else ""
     console.print(f"Wrote {output}{rows}", markup=False, soft_wrap=True)
 

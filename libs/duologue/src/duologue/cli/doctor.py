@@ -24,6 +24,8 @@ from duologue.contracts.v1.dialogue_pb2 import AdapterRef
 
 _LEAST_FREE_GIB = 2.0
 _ANSWER_SECONDS = 3.0
+# The service asks MLflow meanwhile.
+_TRACKING_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def _findings() -> Iterator[Finding]:
         )
         yield Finding(process.name, "serves" if ready else "does not serve", fix)
     yield from _models(layout)
+    yield from _tracking()
     yield _letters()
 
 
@@ -112,6 +115,19 @@ def _models(layout: Layout) -> Iterator[Finding]:
             yield Finding(subject, f"{status.model} at {status.url}{found} answers in {status.seconds:.2f} s")
         else:
             yield Finding(subject, f"{status.model!r} at {status.url} is not as it should be", status.problem)
+
+
+def _tracking() -> Iterator[Finding]:
+    """Nothing where MLflow is not to be told."""
+    try:
+        with campaign_service() as service:
+            found = service.GetTracking(campaign_pb2.GetTrackingRequest(), timeout=_TRACKING_SECONDS)
+    except grpc.RpcError as error:
+        yield Finding("mlflow", "not asked", f"The campaign service does not answer: {error.details()}")
+        return
+    if found.url:
+        behind = f"{found.due} campaigns and agents to tell of" if found.due else "told of everything"
+        yield Finding("mlflow", f"{behind}, at {found.url}", found.problem)
 
 
 def _released_adapters() -> list[AdapterRef]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ Row = dict[str, Any]
 _SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
-def _rows(data: bytes) -> Iterator[Row]:
-    for batch in pq.ParquetFile(BytesIO(data)).iter_batches(batch_size=256):
+def _rows(data: Path) -> Iterator[Row]:
+    for batch in pq.ParquetFile(data).iter_batches(batch_size=256):
         yield from batch.to_pylist()
 
 
@@ -29,7 +28,7 @@ def _write(file: Path, documents: Iterable[Row]) -> int:
     return count
 
 
-def export_trl(data: bytes, file: Path) -> int:
+def export_trl(data: Path, file: Path) -> int:
     """Conversational prompt and completion, one per agent turn, with the prompt that the agent was given."""
     return _write(
         file,
@@ -45,12 +44,12 @@ def export_trl(data: bytes, file: Path) -> int:
     )
 
 
-def export_openai(data: bytes, file: Path) -> int:
+def export_openai(data: Path, file: Path) -> int:
     """`messages` of OpenAI's fine-tuning format, calls as tool calls with their answers."""
     return _write(file, ({"messages": [_openai(message) for message in row["messages"]]} for row in _rows(data)))
 
 
-def export_sharegpt(data: bytes, file: Path) -> int:
+def export_sharegpt(data: Path, file: Path) -> int:
     """`conversations` of from and value; calls are `function_call`, their answers `observation`."""
     return _write(
         file,
@@ -61,7 +60,7 @@ def export_sharegpt(data: bytes, file: Path) -> int:
     )
 
 
-EXPORTS: dict[str, Callable[[bytes, Path], int]] = {
+EXPORTS: dict[str, Callable[[Path, Path], int]] = {
     "trl": export_trl,
     "openai": export_openai,
     "sharegpt": export_sharegpt,

@@ -9,7 +9,7 @@ from duologue.bus import NotThereYet, Poison, Transient
 from duologue.contracts.convert import UnreadableMessageError
 from duologue.core.problems import InvalidInput
 from duologue.models import ModelRefused, ModelUnavailable
-from duologue.store import ArtifactDamaged, DatabaseUnavailable
+from duologue.store import ArtifactDamaged, ArtifactsUnavailable, DatabaseUnavailable
 
 # The request itself is at fault, and would be so tomorrow. Any other refusal (a key, a missing model) is a matter of
 # configuration, which people mend while the records wait: the worker's circuit breaker sees to it.
@@ -31,6 +31,8 @@ def classify_errors() -> Iterator[None]:
         raise Poison(str(error)) from error
     except DatabaseUnavailable as error:
         raise Transient(f"the database does not answer: {error}") from error
+    except ArtifactsUnavailable as error:
+        raise Transient(str(error)) from error
     except FileNotFoundError as error:
         raise NotThereYet(f"{type(error).__name__}: {error}") from error
     except (OSError, TimeoutError) as error:

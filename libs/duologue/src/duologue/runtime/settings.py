@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from duologue.bus import RetryPolicy
 from duologue.bus.kafka.options import KafkaOptions
-from duologue.store.options import DatabaseOptions
+from duologue.store.options import DatabaseOptions, S3Options
 
 PREFIX = "DUOLOGUE_"
 FILE_VARIABLE = "DUOLOGUE_CONFIG"
@@ -193,10 +193,33 @@ class DatabaseSettings(Section):
         return DatabaseOptions(**self.model_dump(exclude={"url"}))
 
 
+class S3Settings(Section):
+    """Where S3 is. Credentials come from the environment, a role or files, as the AWS SDK finds them."""
+
+    endpoint_url: str = Field(
+        "",
+        pattern="^(https?://[^@]+)?$",
+        description="Of a store that is not AWS, such as MinIO or Ceph: https://host:port.",
+    )
+    region: str = Field("", description="Of the bucket; empty: as the AWS SDK finds it, by AWS_REGION for one.")
+    path_style: bool = Field(
+        False, description="Whether buckets are named in the path, not in the host: what MinIO and Ceph want."
+    )
+
+    @property
+    def options(self) -> S3Options:
+        return S3Options(**self.model_dump())
+
+
 class ArtifactSettings(Section):
     """Datasets, adapters, workflows and reports."""
 
-    url: str = Field(".duologue/artifacts", description="A folder, or an fsspec URL such as s3://bucket/prefix.")
+    url: str = Field(
+        ".duologue/artifacts",
+        description="A folder, s3://bucket/prefix, gs://bucket/prefix, or another URL that fsspec knows. Without "
+        "credentials.",
+    )
+    s3: S3Settings = S3Settings()
 
 
 class LogSettings(Section):

@@ -2,6 +2,7 @@
 
 from duologue.store.artifacts import ArtifactDamaged, ArtifactStore, StoredArtifact, check_name, listing_sha256
 from duologue.store.database import Database
+from duologue.store.file_system import ArtifactsRefused, ArtifactsUnavailable
 from duologue.store.group_commit import GroupCommit
 from duologue.store.leader import Leader, Term
 from duologue.store.outage import DatabaseUnavailable
@@ -11,6 +12,8 @@ from duologue.store.workflows import WorkflowStore
 __all__ = [
     "ArtifactDamaged",
     "ArtifactStore",
+    "ArtifactsRefused",
+    "ArtifactsUnavailable",
     "Database",
     "DatabaseUnavailable",
     "GroupCommit",

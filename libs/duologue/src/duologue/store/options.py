@@ -1,4 +1,4 @@
-"""What a database may be told beside its URL."""
+"""What a database and an artifact store may be told beside their URLs."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ class DatabaseOptions:
     connection_seconds: int = 10
     statement_seconds: float = 30.0
     start_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """Where S3 is, and how buckets are named to it; empty: as the AWS SDK finds out by itself."""
+
+    endpoint_url: str = ""
+    region: str = ""
+    path_style: bool = False

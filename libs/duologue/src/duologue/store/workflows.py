@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 
@@ -29,17 +30,19 @@ class WorkflowStore:
 
     def get(self, ref: pb.WorkflowRef) -> Workflow:
         """Raises FileNotFoundError, or `ArtifactDamaged` when what lies there is another workflow."""
+        workflow = self._kept.get(ref.version) or _parsed(self._artifacts.read(ref.artifact.uri, ref.artifact.sha256))
+        if workflow is None or (workflow.version, workflow.id) != (ref.version, ref.id):
+            raise ArtifactDamaged(f"{ref.artifact.uri} is not version {ref.version} of {ref.id}")
         with self._lock:
-            workflow = self._kept.get(ref.version)
-            if workflow is None:
-                workflow = _parsed(self._artifacts.read(ref.artifact.uri, ref.artifact.sha256))
-            if workflow is None or (workflow.version, workflow.id) != (ref.version, ref.id):
-                raise ArtifactDamaged(f"{ref.artifact.uri} is not version {ref.version} of {ref.id}")
             self._kept[ref.version] = workflow
             self._kept.move_to_end(ref.version)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return workflow
+
+    async def find(self, ref: pb.WorkflowRef) -> Workflow:
+        """The same beside the event loop, which need not be left for a workflow that is in memory."""
+        return self.get(ref) if ref.version in self._kept else await asyncio.to_thread(self.get, ref)
 
 
 def _parsed(data: bytes) -> Workflow | None:

@@ -1275,3 +1275,46 @@ class RollbackAdapterResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollbackAdapterResponse: _TypeAlias = RollbackAdapterResponse  # noqa: Y015
+
+@_typing.final
+class GetTrackingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrackingRequest: _TypeAlias = GetTrackingRequest  # noqa: Y015
+
+@_typing.final
+class GetTrackingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Of the MLflow server; empty: nobody is told."""
+    due: _builtins.int
+    """Campaigns and agents of which there is something that it was not told yet."""
+    problem: _builtins.str
+    """Why it can't be told; empty when it can."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        due: _builtins.int = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "problem", b"problem", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrackingResponse: _TypeAlias = GetTrackingResponse  # noqa: Y015

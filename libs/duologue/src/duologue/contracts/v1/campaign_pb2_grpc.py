@@ -110,6 +110,11 @@ class CampaignServiceStub:
                 request_serializer=duologue_dot_v1_dot_campaign__pb2.RollbackAdapterRequest.SerializeToString,
                 response_deserializer=duologue_dot_v1_dot_campaign__pb2.RollbackAdapterResponse.FromString,
                 _registered_method=True)
+        self.GetTracking = channel.unary_unary(
+                '/duologue.v1.CampaignService/GetTracking',
+                request_serializer=duologue_dot_v1_dot_campaign__pb2.GetTrackingRequest.SerializeToString,
+                response_deserializer=duologue_dot_v1_dot_campaign__pb2.GetTrackingResponse.FromString,
+                _registered_method=True)
 
 
 class CampaignServiceServicer:
@@ -207,6 +212,13 @@ class CampaignServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTracking(self, request, context):
+        """Whether MLflow hears of all this. It is asked in that moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CampaignServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -284,6 +296,11 @@ def add_CampaignServiceServicer_to_server(servicer, server):
                     servicer.RollbackAdapter,
                     request_deserializer=duologue_dot_v1_dot_campaign__pb2.RollbackAdapterRequest.FromString,
                     response_serializer=duologue_dot_v1_dot_campaign__pb2.RollbackAdapterResponse.SerializeToString,
+            ),
+            'GetTracking': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTracking,
+                    request_deserializer=duologue_dot_v1_dot_campaign__pb2.GetTrackingRequest.FromString,
+                    response_serializer=duologue_dot_v1_dot_campaign__pb2.GetTrackingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -692,6 +709,33 @@ class CampaignService:
             '/duologue.v1.CampaignService/RollbackAdapter',
             duologue_dot_v1_dot_campaign__pb2.RollbackAdapterRequest.SerializeToString,
             duologue_dot_v1_dot_campaign__pb2.RollbackAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTracking(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duologue.v1.CampaignService/GetTracking',
+            duologue_dot_v1_dot_campaign__pb2.GetTrackingRequest.SerializeToString,
+            duologue_dot_v1_dot_campaign__pb2.GetTrackingResponse.FromString,
             options,
             channel_credentials,
             insecure,

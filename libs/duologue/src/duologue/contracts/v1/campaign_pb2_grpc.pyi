@@ -49,6 +49,8 @@ class CampaignServiceStub:
     GetAdapter: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.GetAdapterRequest, _campaign_pb2.GetAdapterResponse]
     PromoteAdapter: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.PromoteAdapterRequest, _campaign_pb2.PromoteAdapterResponse]
     RollbackAdapter: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.RollbackAdapterRequest, _campaign_pb2.RollbackAdapterResponse]
+    GetTracking: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.GetTrackingRequest, _campaign_pb2.GetTrackingResponse]
+    """Whether MLflow hears of all this. It is asked in that moment."""
 
 @_typing.type_check_only
 class CampaignServiceAsyncStub(CampaignServiceStub):
@@ -71,6 +73,8 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     GetAdapter: _aio.UnaryUnaryMultiCallable[_campaign_pb2.GetAdapterRequest, _campaign_pb2.GetAdapterResponse]  # type: ignore[assignment]
     PromoteAdapter: _aio.UnaryUnaryMultiCallable[_campaign_pb2.PromoteAdapterRequest, _campaign_pb2.PromoteAdapterResponse]  # type: ignore[assignment]
     RollbackAdapter: _aio.UnaryUnaryMultiCallable[_campaign_pb2.RollbackAdapterRequest, _campaign_pb2.RollbackAdapterResponse]  # type: ignore[assignment]
+    GetTracking: _aio.UnaryUnaryMultiCallable[_campaign_pb2.GetTrackingRequest, _campaign_pb2.GetTrackingResponse]  # type: ignore[assignment]
+    """Whether MLflow hears of all this. It is asked in that moment."""
 
 class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     """Control plane: campaigns, and what came of them."""
@@ -180,5 +184,13 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaign_pb2.RollbackAdapterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaign_pb2.RollbackAdapterResponse, _abc.Awaitable[_campaign_pb2.RollbackAdapterResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetTracking(
+        self,
+        request: _campaign_pb2.GetTrackingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.GetTrackingResponse, _abc.Awaitable[_campaign_pb2.GetTrackingResponse]]:
+        """Whether MLflow hears of all this. It is asked in that moment."""
 
 def add_CampaignServiceServicer_to_server(servicer: CampaignServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
