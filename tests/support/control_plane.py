@@ -26,6 +26,7 @@ from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.rpc import CampaignRpc
 from duologue_campaign.settings import PriceSettings, Settings
 from duologue_campaign.specs import Specs
+from duologue_campaign.spending import Spending
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX, Base, CampaignRow
 from duologue_campaign.worker import CampaignEvents
@@ -61,7 +62,9 @@ class ControlPlane:
 
     def __post_init__(self) -> None:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
-        self.events = CampaignEvents(self.database, self.machine, self.outbox, self.changes, self.clock)
+        self.events = CampaignEvents(
+            self.database, self.machine, self.outbox, self.changes, Spending(Prices(self.prices)), self.clock
+        )
         training = training_pb2_grpc.TrainingServiceStub(grpc.aio.insecure_channel(_NOBODY))
         self.progress = TrainingProgress([training])
         self.rpc = CampaignRpc(

@@ -22,6 +22,8 @@ from duologue_campaign.progress import TrainingProgress
 from duologue_campaign.rpc import CampaignRpc
 from duologue_campaign.settings import Settings
 from duologue_campaign.specs import Specs
+from duologue_campaign.spending import Spending
+from duologue_campaign.standing import Standing
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX
 from duologue_campaign.worker import CampaignEvents
@@ -39,23 +41,24 @@ async def main() -> None:
         trainings = [
             await runtime.open(open_channel(address, settings.grpc)) for address in settings.training.addresses
         ]
-        specs, changes = Specs(), Changes()
+        specs, changes, prices = Specs(), Changes(), Prices(settings.prices)
         machine = StateMachine(outbox, specs, settings.base_model)
-        events = CampaignEvents(database, machine, outbox, changes)
+        events = CampaignEvents(database, machine, outbox, changes, Spending(prices))
         progress = TrainingProgress([training_pb2_grpc.TrainingServiceStub(channel) for channel in trainings])
         seals = filtering_pb2_grpc.FilteringServiceStub(filtering)
+        standing = Standing(database, specs, prices)
         driver = Driver(database, machine, specs, outbox, changes, seals, progress, settings)
 
         runtime.serve(
             campaign_pb2_grpc.add_CampaignServiceServicer_to_server,
-            CampaignRpc(database, machine, specs, outbox, changes, workflows, progress, Prices(settings.prices)),
+            CampaignRpc(database, machine, specs, outbox, changes, workflows, progress, prices),
             campaign_pb2.DESCRIPTOR.services_by_name["CampaignService"],
         )
         runtime.consume(DIALOGUE_SCORED, events_pb2.DialogueScored, events.scored)
         runtime.consume(DIALOGUE_FILTERED, events_pb2.DialogueFiltered, events.filtered)
         runtime.consume(DATASET_SEALED, events_pb2.DatasetSealed, events.sealed)
         runtime.consume(TRAINING_COMPLETED, events_pb2.TrainingCompleted, events.trained)
-        runtime.run_in_background(Leader(database, "campaign", outbox.relay, driver.run).run)
+        runtime.run_in_background(Leader(database, "campaign", outbox.relay, driver.run, standing.report).run)
         await runtime.until_stopped()
 
 

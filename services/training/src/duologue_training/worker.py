@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
+from prometheus_client import Counter as Metric
+from prometheus_client import Gauge, Histogram
 from pydantic import ValidationError
 
 from duologue.bus import Poison, Record
@@ -40,6 +42,15 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_ERROR = 10_000
 
+_ANSWERED = Metric("duologue_trainings_total", "Requests for a training answered, by how it went.", ("outcome",))
+_DONE, _FAILED = _ANSWERED.labels("done"), _ANSWERED.labels("failed")
+_SECONDS = Histogram(
+    "duologue_training_seconds",
+    "Time of a training, from the start of its process to its weights.",
+    buckets=(10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
+)
+_PROGRESS = Gauge("duologue_training_progress_ratio", "Share of the steps of the training under way; 0 for none.")
+
 
 class TrainAdapter:
     """Trains what is requested. A training that is already in the artifact store is told of, not done again.
@@ -58,9 +69,11 @@ class TrainAdapter:
             with classify_errors():
                 completed = await self._complete(event)
             await self._tell(event, "done")
+            _DONE.inc()
         except Poison as error:
             completed = pb.TrainingCompleted(error=_told(error))
             await self._tell(event, "failed", error=completed.error)
+            _FAILED.inc()
         completed.training_id = event.training_id
         completed.campaign_id = event.campaign_id
         completed.round = event.round
@@ -104,6 +117,7 @@ class TrainAdapter:
                 if error.status == UNUSABLE or attempt == self._settings.attempts:
                     await asyncio.to_thread(work.remove)
                     raise Poison(str(error)) from error
+        _SECONDS.observe(time.monotonic() - started)
         return TrainingResult.model_validate_json(work.result.read_text())
 
     def _store(
@@ -197,6 +211,7 @@ class TrainAdapter:
         seconds: float = 0.0,
         error: str = "",
     ) -> None:
+        _PROGRESS.set(step / steps if steps else 0)
         await self._trainings.update(
             training_pb2.TrainingProgress(
                 training_id=event.training_id,
