@@ -94,11 +94,10 @@ async def test_trainings_are_counted_by_how_they_went(bench: Bench, order: Order
     def counted() -> list[float]:
         return [told(f"duologue_{name}", **labels) for name, labels in names]
 
-    before = counted()
-    await bench.worker("trains").handle(order)
-    order.base_model = ""
-    order.adapter_id = order.training_id = "desk-r3"
-    await bench.worker("trains").handle(order)
+    worker, before = bench.worker("trains"), counted()
+    await worker.handle(order)
+    order.base_model, order.adapter_id = "", "desk-r3"
+    await worker.handle(order)
     assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 1]
     assert told("duologue_training_progress_ratio") == 0
 
