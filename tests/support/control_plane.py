@@ -27,6 +27,7 @@ from duologue_campaign.quota import Quota
 from duologue_campaign.rpc import CampaignRpc
 from duologue_campaign.settings import MlflowSettings, PriceSettings, QuotaSettings, Settings
 from duologue_campaign.specs import Specs
+from duologue_campaign.spending import Spending
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX, Base, CampaignRow
 from duologue_campaign.tracking import Tracking
@@ -65,7 +66,9 @@ class ControlPlane:
 
     def __post_init__(self) -> None:
         self.machine = StateMachine(self.outbox, self.specs, "models/base", self.clock)
-        self.events = CampaignEvents(self.database, self.machine, self.outbox, self.changes, self.clock)
+        self.events = CampaignEvents(
+            self.database, self.machine, self.outbox, self.changes, Spending(Prices(self.prices)), self.clock
+        )
         training = training_pb2_grpc.TrainingServiceStub(grpc.aio.insecure_channel(_NOBODY))
         self.progress = TrainingProgress([training])
         self.rpc = CampaignRpc(

@@ -151,7 +151,7 @@ async def test_a_dialogue_that_two_find_late_is_told_of_once(house: House, datab
     async with held(database_url, house.sealer._tell_late):
         second = asyncio.create_task(other.run(sealer._tell_late))
         await waits(house.database)
-    assert await second is False
+    assert await second == 0
     assert len(await house.waiting()) == 1
     await other.close()
 

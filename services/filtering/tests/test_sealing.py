@@ -21,6 +21,7 @@ from duologue_filtering.rows import SCHEMA
 from services.filtering.tests.conftest import House
 from tests.support.desk import CAMPAIGN_ID, DESK, dialogue, scored
 from tests.support.eventually import eventually
+from tests.support.metrics import told
 
 ENDED = {"kind": "ended"}
 
@@ -64,6 +65,21 @@ async def test_every_candidate_is_told_of_with_its_reason(house: House) -> None:
     assert (decisions["a2"].reason, decisions["a2"].dropped_by) == ("did not reach an ending", "ended")
     assert (decisions["a2"].campaign_id, decisions["a2"].round) == (CAMPAIGN_ID, 1)
     assert decisions["a0"].reason == ""
+
+
+async def test_decisions_are_counted_by_the_kind_of_filter(house: House) -> None:
+    def counted() -> tuple[float, ...]:
+        kinds = (("kept", ""), ("dropped", "ended"), ("dropped", "late"))
+        return tuple(told("duologue_dialogues_filtered_total", decision=name, filter=kind) for name, kind in kinds)
+
+    before = counted()
+    await collect(house, 4)
+    async with house.sealing():
+        await house.order(4, [ENDED])
+        await house.sealed()
+        await collect(house, 1, first=4)
+        await house.decided(5)
+    assert tuple(now - then for now, then in zip(counted(), before, strict=True)) == (3, 1, 1)
 
 
 async def test_a_row_holds_the_dialogue_for_chat_and_for_training(house: House) -> None:

@@ -22,6 +22,7 @@ from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.worker import PlayDialogue
 from tests.support.desk import CAMPAIGN_ID, DESK, requested, workflow_ref
 from tests.support.desk_models import as_in_the_paper, deciding, obedient
+from tests.support.metrics import told
 from tests.support.model_server import CHAT, Answered, ScriptedModelServer
 
 
@@ -56,6 +57,13 @@ async def test_a_request_becomes_one_dialogue_with_all_that_scoring_needs(play: 
     assert (dialogue.round, dialogue.split, dialogue.index) == (2, Split.EVALUATION, 5)
     assert dialogue.end_reason is EndReason.COMPLETED
     assert dialogue.provenance.seed == 11
+
+
+async def test_a_dialogue_is_counted_by_its_workflow_and_why_it_ended(play: PlayDialogue) -> None:
+    labels = {"workflow": DESK.id, "split": "evaluation", "end_reason": "completed"}
+    before = told("duologue_dialogues_played_total", **labels)
+    await play.handle(requested())
+    assert told("duologue_dialogues_played_total", **labels) - before == 1
 
 
 async def test_a_request_that_comes_twice_asks_the_models_for_the_same(

@@ -21,6 +21,7 @@ from duologue_scoring.scorer import Scorer
 from duologue_scoring.worker import ScoreDialogue
 from tests.support.desk import DESK, TEACHER, dialogue, generated
 from tests.support.grpc_server import serving
+from tests.support.metrics import told
 from tests.support.model_server import Answered, Dropped, ScriptedModelServer
 
 
@@ -123,3 +124,14 @@ async def test_a_dialogue_can_be_scored_on_request(scorer: Scorer, workflows: Wo
         with pytest.raises(grpc.aio.AioRpcError, match="unknown end reason 0") as caught:
             await service.ScoreDialogue(request)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_scores_are_told_of_by_metric_and_split(worker: ScoreDialogue) -> None:
+    def counted(split: str, part: str) -> float:
+        return told(f"duologue_dialogue_score_ratio_{part}", metric="subgoals_relative", split=split)
+
+    before = [counted("training", "count"), counted("training", "sum"), counted("evaluation", "count")]
+    (record,) = await worker.handle(generated(dialogue()))
+    score = decode(events_pb2.DialogueScored, record).scores.subgoals_relative
+    after = [counted("training", "count"), counted("training", "sum"), counted("evaluation", "count")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, pytest.approx(score), 0]

@@ -28,6 +28,7 @@ from duologue_training.trainings import Trainings
 from duologue_training.worker import TrainAdapter
 from tests.support.desk import CAMPAIGN_ID, dialogue
 from tests.support.eventually import eventually
+from tests.support.metrics import told
 from tests.support.training_process import calls, install
 
 Order = events_pb2.TrainingRequested
@@ -88,6 +89,24 @@ async def test_an_adapter_is_trained_stored_and_told_of(bench: Bench, order: Ord
     assert bench.artifacts.read(fingerprint.uri, fingerprint.sha256)
     for name in ("adapter/adapter_model.safetensors", "README.md", "training.json"):
         assert bench.artifacts.exists(f"adapters/desk-r2/{name}")
+
+
+async def test_trainings_are_counted_by_how_they_went(bench: Bench, order: Order) -> None:
+    names = (
+        ("trainings_total", {"outcome": "done"}),
+        ("trainings_total", {"outcome": "failed"}),
+        ("training_seconds_count", {}),
+    )
+
+    def counted() -> list[float]:
+        return [told(f"duologue_{name}", **labels) for name, labels in names]
+
+    worker, before = bench.worker("trains"), counted()
+    await worker.handle(order)
+    order.base_model, order.adapter_id = "", "desk-r3"
+    await worker.handle(order)
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 1]
+    assert told("duologue_training_progress_ratio") == 0
 
 
 async def test_the_plan_has_every_agent_turn_of_all_datasets_and_the_order_s_settings(

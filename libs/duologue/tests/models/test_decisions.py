@@ -10,6 +10,7 @@ import pytest
 
 from duologue.core.prompts import Question
 from duologue.models import DecisionModel, ModelServer, ModelUnavailable
+from tests.support.metrics import told
 from tests.support.model_server import DECISIONS, Answered, ScriptedModelServer
 
 REPLY: Question = {
@@ -133,3 +134,10 @@ async def test_tokens_that_were_written_for_an_answer_count_too(
     server.faults = [Answered(200, f'{{"answers": {{"over": {{"noul": 0.9}}}}, "usage": {usage}}}')]
     answers = await manager.ask("state", {"over": OVER})
     assert (answers.usage.prompt_tokens, answers.usage.completion_tokens) == (9, 4)
+
+
+async def test_tokens_that_a_server_tells_of_are_counted(manager: DecisionModel, server: ScriptedModelServer) -> None:
+    server.decide = answering(over=0.25)
+    await manager.ask("Client: Hello.", {"over": OVER})
+    assert told("duologue_model_tokens_total", server=server.url, kind="prompt") == 30
+    assert told("duologue_model_tokens_total", server=server.url, kind="completion") == 0

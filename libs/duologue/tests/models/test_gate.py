@@ -269,7 +269,7 @@ def test_whoever_gives_up_goes_away_and_is_not_let_in_later() -> None:
 # Shown
 
 
-async def test_limit_running_and_waiting_are_shown_for_each_server() -> None:
+async def test_limit_running_waiting_and_whether_it_is_closed_are_shown_for_each_server() -> None:
     gates = Gates(are_told=True)
     gate = gates.of("http://shown", 1)
     assert gates.of("http://shown", 50) is gate
@@ -283,4 +283,8 @@ async def test_limit_running_and_waiting_are_shown_for_each_server() -> None:
     assert [shown(name) for name in ("limit", "running", "waiting")] == [1, 1, 1]
     gate.leave()
     await waiting
-    assert [shown(name) for name in ("limit", "running", "waiting")] == [1, 1, 0]
+    assert [shown(name) for name in ("limit", "running", "waiting", "closed")] == [1, 1, 0, 0]
+    gate.failed(busy(), gate.era)
+    assert shown("closed") == 1
+    gate.answered()
+    assert shown("closed") == 0

@@ -23,6 +23,8 @@ from duologue_campaign.quota import Quota
 from duologue_campaign.rpc import CampaignRpc
 from duologue_campaign.settings import Settings
 from duologue_campaign.specs import Specs
+from duologue_campaign.spending import Spending
+from duologue_campaign.standing import Standing
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import OUTBOX
 from duologue_campaign.tracking import Tracking
@@ -43,12 +45,13 @@ async def main() -> None:
             await runtime.open(open_channel(address, settings.grpc)) for address in settings.training.addresses
         ]
         specs, changes = Specs(), Changes()
+        prices, quota = Prices(settings.prices), Quota(settings.quota)
         machine = StateMachine(outbox, specs, settings.base_model)
-        events = CampaignEvents(database, machine, outbox, changes)
+        events = CampaignEvents(database, machine, outbox, changes, Spending(prices))
         progress = TrainingProgress([training_pb2_grpc.TrainingServiceStub(channel) for channel in trainings])
         seals = filtering_pb2_grpc.FilteringServiceStub(filtering)
+        standing = Standing(database, specs, prices)
         driver = Driver(database, machine, specs, outbox, changes, seals, progress, settings)
-        prices, quota = Prices(settings.prices), Quota(settings.quota)
         tracking = Tracking(database, specs, prices, artifacts, settings.mlflow)
 
         runtime.serve(
@@ -60,7 +63,8 @@ async def main() -> None:
         runtime.consume(DIALOGUE_FILTERED, events_pb2.DialogueFiltered, events.filtered)
         runtime.consume(DATASET_SEALED, events_pb2.DatasetSealed, events.sealed)
         runtime.consume(TRAINING_COMPLETED, events_pb2.TrainingCompleted, events.trained)
-        runtime.run_in_background(Leader(database, "campaign", outbox.relay, driver.run, *tracking.duties).run)
+        duties = (outbox.relay, driver.run, standing.report, *tracking.duties)
+        runtime.run_in_background(Leader(database, "campaign", *duties).run)
         await runtime.until_stopped()
 
 

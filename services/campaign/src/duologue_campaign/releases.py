@@ -20,8 +20,13 @@ from duologue_campaign.tables import AdapterRow, CanaryRow, ReleaseRow
 
 def released_adapter_id(session: Session, agent: str) -> str:
     """The adapter that answers for an agent; empty: the base model."""
-    newest = _standing(session, agent)
-    return newest[0].adapter_id if newest else ""
+    newest = standing_release(session, agent)
+    return newest.adapter_id if newest else ""
+
+
+def standing_release(session: Session, agent: str) -> ReleaseRow | None:
+    """The release that holds; None while the base model answers since ever."""
+    return next(iter(_standing(session, agent)), None)
 
 
 def adapter_ref(session: Session, adapter_id: str) -> dialogue_pb2.AdapterRef:

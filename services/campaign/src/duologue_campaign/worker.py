@@ -15,9 +15,10 @@ from duologue.contracts.v1 import events_pb2 as pb
 from duologue.core.dialogue import Split, dialogue_id
 from duologue.store import Database, Outbox
 from duologue_campaign.changes import Changes
-from duologue_campaign.expenses import all_of, book, rebook
+from duologue_campaign.expenses import all_of, book, rebook, usage_of
 from duologue_campaign.means import add_to_sums
 from duologue_campaign.phases import GENERATING, SPLIT_OF_PHASE
+from duologue_campaign.spending import Spending
 from duologue_campaign.state import StateMachine
 from duologue_campaign.tables import AdapterRow, CampaignRow, DatasetRow, DialogueRow, RoundRow
 from duologue_campaign.window import count_in
@@ -32,12 +33,14 @@ class CampaignEvents:
         machine: StateMachine,
         outbox: Outbox,
         changes: Changes,
+        spending: Spending,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._machine = machine
         self._outbox = outbox
         self._changes = changes
+        self._spending = spending
         self._clock = clock
 
     async def scored(self, event: pb.DialogueScored) -> Sequence[Record]:
@@ -45,12 +48,15 @@ class CampaignEvents:
         split = split_from_proto(event.dialogue.split)
         scores = scores_from_proto(event.scores).as_dict()
         scores["workflow_id"] = event.workflow.id
+        is_new = False
 
         def record(session: Session, campaign: CampaignRow) -> None:
+            nonlocal is_new
             dialogue = event.dialogue
             _check_asked_for(campaign, dialogue, split)
             if session.get(DialogueRow, event.dialogue_id) is not None:
                 return
+            is_new = True
             row = DialogueRow(
                 id=event.dialogue_id,
                 campaign_id=campaign.id,
@@ -76,7 +82,10 @@ class CampaignEvents:
                 if current.phase == GENERATING:
                     add_to_sums(current, scores)
 
-        return await self._change(event.dialogue.campaign_id, record)
+        caused = await self._change(event.dialogue.campaign_id, record)
+        if is_new:
+            self._spending.count(usage_of(event))
+        return caused
 
     async def filtered(self, event: pb.DialogueFiltered) -> Sequence[Record]:
         def record(session: Session, campaign: CampaignRow) -> None:

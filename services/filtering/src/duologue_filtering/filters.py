@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +15,11 @@ from duologue.core.campaign import AtLeastFilter, AtMostFilter, EndedFilter, Fil
 from duologue.core.problems import InvalidInput, Problem
 
 _FILTERS: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(tuple[Filter, ...])
+
+FILTER_KINDS: tuple[str, ...] = tuple(
+    get_args(kind.model_fields["kind"].annotation)[0]
+    for kind in (EndedFilter, AtLeastFilter, AtMostFilter, TopFilter, RandomFilter)
+)
 
 Metrics = Mapping[str, object]
 

@@ -8,6 +8,7 @@ import json
 import random
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
+from prometheus_client import Counter
 from sqlalchemy import ColumnElement, func, not_, select, update
 from sqlalchemy.orm import Session
 
@@ -25,7 +27,7 @@ from duologue.contracts.convert import check_dialogue, dialogue_from_proto, scor
 from duologue.contracts.topics import DATASET_SEALED, DIALOGUE_FILTERED
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
 from duologue.store import ArtifactStore, Database, DatabaseUnavailable, Outbox, Term, WorkflowStore
-from duologue_filtering.filters import Decision, decide, dropped_by, parse_filters
+from duologue_filtering.filters import FILTER_KINDS, Decision, decide, dropped_by, parse_filters
 from duologue_filtering.rows import SCHEMA, dataset_row
 from duologue_filtering.tables import CandidateRow, SealRow
 
@@ -38,6 +40,15 @@ _CHECK_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
 _RETRY = RetryPolicy(first=_CHECK_SECONDS, longest=600.0)
 _LATE = Decision(False, "late", "came after its round was sealed")
+
+_DECIDED = Counter(
+    "duologue_dialogues_filtered_total",
+    "Dialogues decided on, by the kind of filter that dropped them; kept ones have none.",
+    ("decision", "filter"),
+)
+for _filter in (*FILTER_KINDS, _LATE.dropped_by):
+    _DECIDED.labels("dropped", _filter)
+_DECIDED.labels("kept", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,8 @@ class Sealer:
             for dataset_id in await self._database.run(_complete):
                 await self._try(dataset_id)
             if time.monotonic() >= late_at:
-                while await self._database.run(self._tell_late):
+                while late := await self._database.run(self._tell_late):
+                    _count([_LATE] * late)
                     self._outbox.wake()
                 late_at = time.monotonic() + _CHECK_SECONDS
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -119,8 +131,10 @@ class Sealer:
             sealed = await self._write(seal, decisions)
         except _SealedMeanwhile:
             return None
-        told = await self._database.run(lambda session: self._tell(session, sealed, decisions))
-        return sealed if told else None
+        if not await self._database.run(lambda session: self._tell(session, sealed, decisions)):
+            return None
+        _count(decisions.values())
+        return sealed
 
     async def _write(self, seal: SealRow, decisions: dict[str, Decision]) -> events_pb2.DatasetSealed:
         kept = [name for name, decision in decisions.items() if decision.kept]
@@ -170,8 +184,8 @@ class Sealer:
         session.execute(update(CandidateRow).where(CandidateRow.dataset_id == sealed.dataset_id).values(payload=None))
         return True
 
-    def _tell_late(self, session: Session) -> bool:
-        """Decide on dialogues that came after their round was sealed. True when there may be more."""
+    def _tell_late(self, session: Session) -> int:
+        """Decide on dialogues that came after their round was sealed. How many; there may be more."""
         query = (
             select(CandidateRow.dialogue_id, CandidateRow.campaign_id, CandidateRow.round)
             .join(SealRow, (SealRow.campaign_id == CandidateRow.campaign_id) & (SealRow.round == CandidateRow.round))
@@ -181,11 +195,16 @@ class Sealer:
         )
         late = session.execute(query).all()
         if not late:
-            return False
+            return 0
         self._outbox.add(session, [_filtered(row.campaign_id, row.round, row.dialogue_id, _LATE) for row in late])
         names = [row.dialogue_id for row in late]
         session.execute(update(CandidateRow).where(CandidateRow.dialogue_id.in_(names)).values(payload=None))
-        return True
+        return len(late)
+
+
+def _count(decisions: Iterable[Decision]) -> None:
+    for decision in decisions:
+        _DECIDED.labels("kept" if decision.kept else "dropped", decision.dropped_by).inc()
 
 
 def _complete(session: Session) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from prometheus_client import Counter
+
 from duologue.bus import Poison, Record
 from duologue.bus.codec import encode
 from duologue.contracts.convert import dialogue_to_proto, persona_from_proto, preset_from_proto, split_from_proto
@@ -15,6 +17,11 @@ from duologue.models import Sampling
 from duologue.store import WorkflowStore
 from duologue_roleplay.adapters import Adapters
 from duologue_roleplay.self_talk import Plan, SelfTalk
+
+# Workflows are those that a team wrote; the rest are words of ours.
+_PLAYED = Counter(
+    "duologue_dialogues_played_total", "Dialogues played, by why they ended.", ("workflow", "split", "end_reason")
+)
 
 
 class PlayDialogue:
@@ -27,6 +34,7 @@ class PlayDialogue:
 
     async def handle(self, event: pb.DialogueRequested) -> Sequence[Record]:
         dialogue = await self.play(event)
+        _PLAYED.labels(dialogue.provenance.workflow_id, dialogue.split, dialogue.end_reason).inc()
         generated = pb.DialogueGenerated(
             dialogue_id=event.dialogue_id,
             dialogue=dialogue_to_proto(dialogue),

@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
+from prometheus_client import Counter as Metric
+from prometheus_client import Gauge, Histogram
 from pydantic import ValidationError
 
 from duologue.bus import Poison, Record
@@ -34,6 +36,15 @@ _LONGEST_ERROR = 10_000
 
 UntilCancelled = Callable[[str], Coroutine[Any, Any, object]]
 """Returns when the campaign with this id is cancelled."""
+
+_ANSWERED = Metric("duologue_trainings_total", "Requests for a training answered, by how it went.", ("outcome",))
+_DONE, _FAILED = _ANSWERED.labels("done"), _ANSWERED.labels("failed")
+_SECONDS = Histogram(
+    "duologue_training_seconds",
+    "Time of a training, from the start of its process to its weights.",
+    buckets=(10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
+)
+_PROGRESS = Gauge("duologue_training_progress_ratio", "Share of the steps of the training under way; 0 for none.")
 
 
 class TrainAdapter:
@@ -62,9 +73,11 @@ class TrainAdapter:
             with classify_errors():
                 completed = await self._complete(event)
             await self._tell(event, "done")
+            _DONE.inc()
         except Poison as error:
             completed = pb.TrainingCompleted(error=_told(error))
             await self._tell(event, "failed", error=completed.error)
+            _FAILED.inc()
         completed.training_id = event.training_id
         completed.campaign_id = event.campaign_id
         completed.round = event.round
@@ -112,6 +125,7 @@ class TrainAdapter:
         for number in range(first, max(attempts, first) + 1):
             try:
                 await self._trainer.attempt(order, number, told)
+                _SECONDS.observe(time.monotonic() - started)
                 return
             except TrainingFailed as error:
                 log.warning("training failed", training=order.training_id, attempt=number, error=str(error))
@@ -179,6 +193,7 @@ class TrainAdapter:
         )
 
     async def _tell_progress(self, event: pb.TrainingRequested, line: ProgressLine, seconds: float) -> None:
+        _PROGRESS.set(line.step / line.steps if line.steps else 0)
         await self._trainings.update(
             training_pb2.TrainingProgress(
                 training_id=event.training_id,

@@ -127,6 +127,9 @@ class Worker:
         self._failure: asyncio.Future[None] | None = None
         self._in_flight = _IN_FLIGHT.labels(topic.name, group)
         self._seconds = _SECONDS.labels(topic.name, group)
+        for outcome in ("done", "retried", "dead"):  # at 0 from the start, or nobody could see the first one come
+            _HANDLED.labels(topic.name, group, outcome)
+        _STOPPED.labels(topic.name, group).set(0)
 
     async def run(self, stopping: asyncio.Event, drain_seconds: float) -> None:
         """Work until `stopping` is set, then finish what is in work, for `drain_seconds` at most.

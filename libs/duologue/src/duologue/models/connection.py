@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 from prometheus_client import Counter, Histogram
 
+from duologue.core.usage import Usage
 from duologue.models.endpoint import Endpoint
 
 _REQUESTS = Counter("duologue_model_requests_total", "Requests to model servers.", ("server", "path", "outcome"))
@@ -21,6 +22,11 @@ _SECONDS = Histogram(
     "Time of a request to a model server.",
     ("server", "path"),
     buckets=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+)
+_TOKENS = Counter(
+    "duologue_model_tokens_total",
+    "Tokens that model servers told of: read (prompt, of which cached were in the prefix cache) and written.",
+    ("server", "kind"),
 )
 
 # The server is there but can't take the request now, or a proxy before it lost the server. 424 is TGI's for a shard
@@ -86,6 +92,7 @@ class Connection:
         self._session: aiohttp.ClientSession | None = None
         self._paths: dict[str, _Path] = {}
         self._limit = aiohttp.ClientTimeout(total=endpoint.timeout_seconds, sock_connect=endpoint.connect_seconds)
+        self._tokens = {kind: _TOKENS.labels(url, kind) for kind in ("prompt", "cached", "completion")}
 
     async def __aenter__(self) -> Connection:
         key = self._endpoint.api_key
@@ -134,6 +141,12 @@ class Connection:
         """The body of a plain GET, within so many seconds. Raises as `post` does; not counted."""
         _, content = await self._fetch("GET", self.url + path, aiohttp.ClientTimeout(total=seconds))
         return content
+
+    def count(self, usage: Usage) -> None:
+        """Of an answer, what the server told of its tokens."""
+        self._tokens["prompt"].inc(usage.prompt_tokens)
+        self._tokens["cached"].inc(usage.cached_tokens)
+        self._tokens["completion"].inc(usage.completion_tokens)
 
     async def _fetch(
         self, method: str, url: str, limit: aiohttp.ClientTimeout, payload: bytes | None = None

@@ -28,6 +28,9 @@ from duologue.models.limit import Limit
 _LIMIT = Gauge("duologue_model_limit", "Requests that a model server is given at once at most.", ("server",))
 _RUNNING = Gauge("duologue_model_running", "Requests under way to a model server.", ("server",))
 _WAITING = Gauge("duologue_model_waiting", "Requests that wait until a model server has room.", ("server",))
+_CLOSED = Gauge(
+    "duologue_model_closed", "1 while a model server refuses for having too much to do, otherwise 0.", ("server",)
+)
 
 # It is there and has too much to do.
 TOO_MUCH = (429, 503)
@@ -68,6 +71,7 @@ class Gates:
                 _LIMIT.labels(url).set_function(lambda: gate.limit)
                 _RUNNING.labels(url).set_function(lambda: gate.running)
                 _WAITING.labels(url).set_function(lambda: gate.waiting)
+                _CLOSED.labels(url).set_function(lambda: gate.is_closed)
         gate.bound(most)
         return gate
 

@@ -111,7 +111,9 @@ class Replica:
     async def complete(self, request: ChatRequest) -> Completion:
         """The answer. Raises `ModelUnavailable` or `ModelRefused`."""
         capabilities, backend = self._known or await self._ask()
-        return await self._trust.complete(request, capabilities, backend.complete)
+        completion = await self._trust.complete(request, capabilities, backend.complete)
+        self.connection.count(completion.usage)
+        return completion
 
     async def show(self, model: str) -> None:
         """Have the server show that it serves an adapter. Raises `WrongAdapter` if it does not."""

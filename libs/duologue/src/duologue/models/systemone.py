@@ -21,10 +21,12 @@ async def decide(connection: Connection, model: str, state: str, questions: Mapp
     try:
         answers = reply.content["answers"]
         decisions = {name: _decision(name, question, answers[name]) for name, question in questions.items()}
-        usage = reply.content.get("usage") or {}
-        return Answers(decisions, Usage.of(int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)))
+        told = reply.content.get("usage") or {}
+        usage = Usage.of(int(told.get("input_tokens") or 0), int(told.get("output_tokens") or 0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelUnavailable(f"{connection.url}: a decision answer of another shape: {error!r}") from error
+    connection.count(usage)
+    return Answers(decisions, usage)
 
 
 def _decision(name: str, question: Question, answer: Mapping[str, Any]) -> Decision:

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from duologue.bus import Bus, Record, Worker, open_bus
 from duologue.bus.codec import decode
+from duologue.bus.lag import watch_lag
 from duologue.contracts.topics import Topic
 from duologue.core.problems import WrongSetting
 from duologue.runtime.address import refuse_address
@@ -125,6 +126,7 @@ class Runtime:
             self._cancellations.tell(worker.drop_cancelled)
             run = partial(self._once_cancellations_are_known, run)
         self._work.append(run)
+        self.run_in_background(partial(watch_lag, self.bus, topic, self.service))
 
     def run_in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` until the service stops, which it does as well when `work` fails or ends."""
