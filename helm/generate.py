@@ -1,8 +1,12 @@
-"""Writes the chart's schema and README from values.py: `python helm/generate.py [OUT]`. A test compares both."""
+"""Writes what of the chart is made from elsewhere: `python helm/generate.py [OUT]`. A test compares all of it.
+
+The schema and the README come from values.py, alerts and dashboards from deploy/: a chart reads only its own folder.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +18,16 @@ from pydantic import BaseModel
 from values import Values
 
 CHART = Path(__file__).parent / "duologue"
+DEPLOY = Path(__file__).parents[1] / "deploy"
 
 
 def generate(out: Path) -> None:
     (out / "values.schema.json").write_text(schema())
     (out / "README.md").write_text(readme())
+    files = out / "files"
+    shutil.rmtree(files, ignore_errors=True)
+    shutil.copytree(DEPLOY / "grafana/dashboards", files / "dashboards")
+    shutil.copy(DEPLOY / "prometheus/alerts.yaml", files)
 
 
 def schema() -> str:

@@ -32,9 +32,7 @@ class Quota:
         if not self._settings.campaigns:
             return
         lock_name(session, _LOCK)
-        query = (
-            select(CampaignRow.name).where(CampaignRow.state.in_((RUNNING, PAUSED)))
-        )
+        query = select(CampaignRow.name).where(CampaignRow.state.in_((RUNNING, PAUSED)))
         names = list(session.scalars(query.order_by(CampaignRow.created_at)))
         if len(names) >= self._settings.campaigns:
             raise NotPossible(

@@ -207,6 +207,7 @@ class TrainAdapter:
         )
 
     async def _tell(self, event: pb.TrainingRequested, stage: str, error: str = "") -> None:
+        _PROGRESS.set(0)  # it is over
         await self._trainings.update(
             training_pb2.TrainingProgress(training_id=event.training_id, stage=stage, error=error)
         )
