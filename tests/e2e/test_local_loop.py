@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from duologue.cli.local.layout import Ports
 from tests.support.local_stack import EXAMPLES, LocalStack, is_over, write_spec
 
 SERVICES = ("campaign", "roleplay", "scoring", "filtering", "training")
@@ -163,6 +164,19 @@ def test_a_second_up_says_what_runs(stack: LocalStack) -> None:
 
 def test_the_doctor_finds_nothing_wrong(stack: LocalStack) -> None:
     assert all(finding["ok"] for finding in stack.json("doctor")["findings"])
+
+
+def test_the_doctor_asks_services_elsewhere_and_names_the_one_that_is_not_there(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = Ports(stack.port_base)
+    monkeypatch.setenv("DUOLOGUE_ADDRESS", f"127.0.0.1:{ports.campaign}")
+    here = [f"--service={name}=127.0.0.1:{ports.grpc(name)}" for name in SERVICES if name != "campaign"]
+    found = stack.json("doctor", *here)["findings"]
+    assert all(finding["ok"] for finding in found)
+    assert {finding["subject"] for finding in found} >= {*SERVICES, "client model", "agent model", "manager model"}
+    told = stack.json("doctor", *here, "--service=scoring=127.0.0.1:1", status=1)["findings"]
+    assert [finding["subject"] for finding in told if not finding["ok"]] == ["scoring"]
 
 
 def test_bad_input_creates_nothing(stack: LocalStack, tmp_path: Path) -> None:

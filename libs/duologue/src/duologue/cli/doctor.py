@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated
 
 import grpc
 import typer
 
 from duologue.cli.adapter import is_canary
 from duologue.cli.bus import bus_settings
-from duologue.cli.connection import campaign_service
+from duologue.cli.connection import ADDRESS_VARIABLE, campaign_address, campaign_service
 from duologue.cli.dlq import count as count_letters
 from duologue.cli.invocation import command
 from duologue.cli.local.layout import Layout, missing_ml_python, ml_python
-from duologue.cli.local.readiness import check_models, is_ready
+from duologue.cli.local.readiness import ask_models, check_models, is_ready, is_serving
 from duologue.cli.local.supervisor import Supervisor
 from duologue.cli.output import AsJson, Failure, console, literal, print_json, printable
 from duologue.contracts.v1 import campaign_pb2
 from duologue.contracts.v1.dialogue_pb2 import AdapterRef
+from duologue.contracts.v1.roleplay_pb2 import ModelStatus
 
 _LEAST_FREE_GIB = 2.0
 _ANSWER_SECONDS = 3.0
@@ -41,12 +45,25 @@ class Finding:
         return not self.fix
 
 
-def doctor(as_json: AsJson = False) -> None:
+Services = Annotated[
+    list[str],
+    typer.Option(
+        "--service", help="NAME=HOST:PORT of a service that runs elsewhere; of role-play, its models as well."
+    ),
+]
+
+
+def doctor(services: Services = [], as_json: AsJson = False) -> None:  # noqa: B006 - typer reads it, nobody writes it
     """Look at the machine, the services, the models and the dead letters. Exit status 1 when something is wrong.
 
-    Example: duologue doctor
+    With DUOLOGUE_ADDRESS it looks at the control plane there instead of at this machine, and at the services named.
+
+    Examples: duologue doctor; duologue doctor --service roleplay=duo-duologue-roleplay:7401
     """
-    findings = list(_findings())
+    elsewhere = ADDRESS_VARIABLE in os.environ
+    if services and not elsewhere:
+        raise Failure(f"--service is for services elsewhere: set {ADDRESS_VARIABLE} to the campaign service's.", 2)
+    findings = list(_findings_elsewhere(services) if elsewhere else _findings())
     if as_json:
         print_json({"findings": [asdict(finding) | {"ok": finding.is_well} for finding in findings]})
     else:
@@ -76,9 +93,33 @@ def _findings() -> Iterator[Finding]:
             else f"It is {process.state.lower()} ({process.note}): see {layout.logs / (process.name + '.log')}."
         )
         yield Finding(process.name, "serves" if ready else "does not serve", fix)
-    yield from _models(layout)
+    yield from _models(partial(check_models, layout))
     yield from _tracking()
     yield _letters()
+
+
+def _findings_elsewhere(services: list[str]) -> Iterator[Finding]:
+    addresses = dict(_address_of(service) for service in services)
+    if is_serving(campaign_address()):
+        yield Finding("campaign", f"serves at {campaign_address()}")
+        yield from _tracking()
+    else:
+        yield Finding("campaign", "does not serve", f"Nothing that answers is at {campaign_address()}: see its log.")
+    for name, address in addresses.items():
+        serves = is_serving(address)
+        fix = "" if serves else f"Nothing that answers is at {address}: see its log."
+        yield Finding(name, f"serves at {address}" if serves else "does not serve", fix)
+    if "roleplay" in addresses:
+        yield from _models(partial(ask_models, addresses["roleplay"]))
+    if bus_settings().bus.url.startswith("kafka:"):
+        yield _letters()
+
+
+def _address_of(service: str) -> tuple[str, str]:
+    name, equals, address = service.partition("=")
+    if not (name and equals and ":" in address):
+        raise Failure(f"--service {service}: write it as NAME=HOST:PORT.", 2)
+    return name, address
 
 
 def _disk(layout: Layout) -> Finding:
@@ -97,16 +138,19 @@ def _letters() -> Finding:
     return Finding("dead letters", f"{letters} in {bus_settings().bus.url}", fix)
 
 
-def _models(layout: Layout) -> Iterator[Finding]:
+def _models(ask: Callable[[list[AdapterRef]], list[ModelStatus]]) -> Iterator[Finding]:
     adapters: list[AdapterRef] = []
     try:
         adapters = _released_adapters()
     except grpc.RpcError as error:
         yield Finding("adapters", "not asked", f"The campaign service does not answer: {error.details()}")
     try:
-        statuses = check_models(layout, adapters)
+        statuses = ask(adapters)
     except Failure as failure:
         yield Finding("models", "not asked", str(failure))
+        return
+    except grpc.RpcError as error:
+        yield Finding("models", "not asked", f"The role-play service does not answer: {error.details()}")
         return
     for status in statuses:
         subject = "adapter" if status.part == "adapter" else f"{status.part} model"

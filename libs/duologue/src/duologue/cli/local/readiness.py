@@ -39,7 +39,7 @@ def is_ready(name: str, ports: Ports) -> bool:
     if name in MODEL_SERVERS:
         port = ports.client_model if name == "model-client" else ports.agent_model
         return _answers(f"http://127.0.0.1:{port}/health")
-    return name in (*SLIM_SERVICES, "training") and _is_serving(f"127.0.0.1:{ports.grpc(name)}")
+    return name in (*SLIM_SERVICES, "training") and is_serving(f"127.0.0.1:{ports.grpc(name)}")
 
 
 def wait_until_ready(
@@ -66,9 +66,7 @@ def check_models(layout: Layout, adapters: Sequence[AdapterRef] = ()) -> list[ro
     It loads the models on the way. Raises `Failure` when it says nothing.
     """
     try:
-        with channel_to(f"127.0.0.1:{layout.ports.roleplay}") as channel:
-            stub = roleplay_pb2_grpc.RoleplayServiceStub(channel)
-            response = stub.CheckModels(roleplay_pb2.CheckModelsRequest(adapters=adapters), timeout=_MODEL_SECONDS)
+        return ask_models(f"127.0.0.1:{layout.ports.roleplay}", adapters)
     except grpc.RpcError as error:
         is_late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         what = f"did not hear from the models in {_MODEL_SECONDS:.0f} s" if is_late else "does not answer"
@@ -76,6 +74,13 @@ def check_models(layout: Layout, adapters: Sequence[AdapterRef] = ()) -> list[ro
             f"The role-play service {what}.\n"
             f"    See {layout.logs / 'roleplay.log'} and the logs of the model servers beside it."
         ) from None
+
+
+def ask_models(address: str, adapters: Sequence[AdapterRef]) -> list[roleplay_pb2.ModelStatus]:
+    """The same of a role-play service anywhere. Raises `grpc.RpcError`."""
+    with channel_to(address) as channel:
+        stub = roleplay_pb2_grpc.RoleplayServiceStub(channel)
+        response = stub.CheckModels(roleplay_pb2.CheckModelsRequest(adapters=adapters), timeout=_MODEL_SECONDS)
     return list(response.models)
 
 
@@ -102,7 +107,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _is_serving(address: str) -> bool:
+def is_serving(address: str) -> bool:
+    """What the service there says of its health; no when it says nothing."""
     with channel_to(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
