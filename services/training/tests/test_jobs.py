@@ -65,11 +65,11 @@ class Bench:
 
         await eventually(seen, f"{what}; known: {self.trainings.known()}")
 
-    async def is_at_work(self) -> None:
-        """Waits until the first training process is."""
+    async def is_at_work(self, calls: int = 1) -> None:
+        """Waits until that training process is, counted from the first."""
 
         async def claimed() -> bool:
-            return len(self.calls) == 1
+            return len(self.calls) == calls
 
         await eventually(claimed, "a training process is at work")
 
@@ -178,6 +178,21 @@ async def test_a_pod_that_is_deleted_is_followed_by_another_attempt(bench: Bench
     await bench.cluster.kill_pod(bench.cluster.made[0])
     assert completed(await training).error == ""
     assert len(bench.cluster.made) == 2
+
+
+async def test_a_pod_that_is_killed_when_all_is_stored_has_not_failed(
+    bench: Bench, order: Order, tmp_path: Path
+) -> None:
+    bench.say("trains", "waits")
+    first = await bench.train(order)
+    stored = tmp_path / "artifacts/adapters"
+    stored.rename(tmp_path / "put aside")
+    await bench.cluster.delete(bench.cluster.made[0])
+    training = asyncio.create_task((await bench.service(attempts=1)).handle(order))
+    await bench.is_at_work(calls=2)
+    (tmp_path / "put aside").rename(stored)
+    await bench.cluster.kill_pod(bench.cluster.made[1])
+    assert completed(await training) == first
 
 
 async def test_a_job_that_somebody_deleted_is_followed_by_another_attempt(bench: Bench, order: Order) -> None:

@@ -232,8 +232,16 @@ def _pod(pod: Any, container: str) -> Pod:
         name=pod.metadata.name,
         waits_for="" if is_started else _waits_for(status),
         status=terminated.exit_code if terminated else None,
-        ended=words or _words(status.reason, status.message),
+        ended=words or _words(status.reason, status.message) or _failed_before(status),
     )
+
+
+def _failed_before(status: Any) -> str:
+    """The container that let no other start, if there is one."""
+    for one in status.init_container_statuses or ():
+        if one.state and one.state.terminated and one.state.terminated.exit_code:
+            return f"init container {one.name} ended with status {one.state.terminated.exit_code}"
+    return ""
 
 
 def _waits_for(status: Any) -> str:

@@ -82,9 +82,13 @@ class JobTrainer:
         name, place = job_name(order, number), order_place(order)
         run = _JobRun(name, self._cluster, _Watched(name, self._settings, told))
         await asyncio.to_thread(self._artifacts.write, place, order.to_json())
-        await run.submit(self._template.job(order, number, place))
-        await run.follow()
-        if not await asyncio.to_thread(is_stored, self._artifacts, order.request.adapter_id):
+        try:
+            await run.submit(self._template.job(order, number, place))
+            await run.follow()
+        except TrainingFailed:
+            if not await self._is_stored(order):  # it is, if the pod was killed between its last write and its end
+                raise
+        if not await self._is_stored(order):
             raise TrainingFailed(
                 f"the Job {name} ended well, and left no adapter in the artifact store: does its template give it the "
                 "DUOLOGUE_ARTIFACTS__URL of this service?",
@@ -96,6 +100,9 @@ class JobTrainer:
         for job in await watched.answered(lambda: self._cluster.jobs(_labels(order))):
             log.info("Job is removed: nobody wants its adapter any more", training=order.training_id, job=job.name)
             await self._remove(job.name, watched)
+
+    async def _is_stored(self, order: TrainingOrder) -> bool:
+        return await asyncio.to_thread(is_stored, self._artifacts, order.request.adapter_id)
 
     async def _try_template(self) -> None:
         try:
@@ -123,7 +130,7 @@ class _Watched:
         self._name = name
         self._settings = settings
         self._told = told
-        self._last = ProgressLine(stage="waiting")
+        self.last = ProgressLine(stage="waiting")
         self._since = time.time()
 
     async def answered(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -135,13 +142,13 @@ class _Watched:
             except ApiAway as error:
                 reason = f"Kubernetes does not answer: {error}"
                 log.warning("Kubernetes does not answer", of=self._name, reason=str(error), again_in_seconds=pause)
-                await self.tell(self._last.model_copy(update={"reason": reason}))
+                await self.tell(self.last.model_copy(update={"reason": reason}))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     async def tell(self, line: ProgressLine) -> None:
-        if line != self._last:
-            self._last = line
+        if line != self.last:
+            self.last = line
             if self._told is not None:
                 await self._told(line)
 
@@ -157,7 +164,7 @@ class _Watched:
         if time.time() - self._since > self._settings.waiting_seconds:
             seconds = f"{self._settings.waiting_seconds:g} s"
             raise TrainingFailed(f"the Job {self._name} could not begin in {seconds}: {reason}", is_final=True)
-        if reason != self._last.reason:
+        if reason != self.last.reason:
             log.info("training waits", of=self._name, reason=reason)
         await self.tell(ProgressLine(stage="waiting", reason=reason))
         await self.pause()
@@ -187,7 +194,7 @@ class _JobRun:
             if pod is None or pod.waits_for:
                 await self._wait(job, await self._reason(pod))
             else:
-                await self._watched.tell(_progress(await self._cluster.log(pod.name)))
+                await self._watched.tell(_progress(await self._cluster.log(pod.name), self._watched.last))
                 await self._watched.pause()
 
     async def _job(self) -> Job:
@@ -234,10 +241,11 @@ def _number(job: Job) -> int:
     return int(number) if number.isdecimal() else 1
 
 
-def _progress(lines: list[str]) -> ProgressLine:
-    """The last that a pod told; before that it is loading."""
+def _progress(lines: list[str], before: ProgressLine) -> ProgressLine:
+    """The last that a pod told. One that told nothing is loading; one that can't be heard now is where it was."""
     told = (line for line in map(_parsed, reversed(lines)) if line)
-    return next(told, ProgressLine(stage="loading"))
+    silent = ProgressLine(stage="loading") if before.stage == "waiting" else before.model_copy(update={"reason": ""})
+    return next(told, silent)
 
 
 def _parsed(line: str) -> ProgressLine | None:
