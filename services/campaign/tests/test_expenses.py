@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.contracts.v1 import dialogue_pb2, events_pb2
+from duologue_campaign.expenses import expenses_of
 from tests.support.campaign_world import World
 from tests.support.control_plane import ControlPlane
 from tests.support.desk import played
@@ -91,3 +95,16 @@ async def test_usage_of_several_dialogues_adds_up_whatever_their_order(plane: Co
         expense.usage for expense in (await plane.campaign(campaign_id)).expenses if expense.usage.part == "judge"
     ]
     assert (judge.prompt_tokens, judge.told_tokens, judge.cached_tokens, judge.seconds) == (28, 28, 10, 2.0)
+
+
+async def test_each_round_has_its_own_part_of_the_books(plane: ControlPlane) -> None:
+    world = World(plane, await plane.create(rounds=2))
+    campaign = await world.run()
+
+    def prompt_tokens(session: Session, round_: int | None) -> int:
+        found = expenses_of(session, world.campaign_id, round_)
+        return sum(usage.prompt_tokens for _, _, usage in found)
+
+    first, second, of_all = [await plane.database.run(partial(prompt_tokens, round_=number)) for number in (1, 2, None)]
+    assert first == second > 0
+    assert of_all == first + second == sum(expense.usage.prompt_tokens for expense in campaign.expenses)

@@ -55,3 +55,21 @@ def test_dialogues_from_before_there_were_canaries_are_kept_both_ways(database_u
     migrations.downgrade("0002")
     assert migrations.execute("SELECT id, decision FROM dialogue") == [("t", "pending")]
     migrations.downgrade()
+
+
+def test_expenses_from_before_rounds_were_noted_are_kept_both_ways(database_url: str) -> None:
+    migrations = Migrations(FOLDER, database_url)
+    migrations.upgrade("0004")
+    migrations.execute(
+        "INSERT INTO campaign VALUES ('c', 'desk', 'r', 'running', '', 'v', '{}', '{}', '', 0, 0, 0, 1, NULL)"
+    )
+    migrations.execute("INSERT INTO expense VALUES ('c', 'kept', 'agent', 'm', false, 30, 9, 30, 12, 1.5)")
+    migrations.upgrade()
+    assert migrations.execute("SELECT round, prompt_tokens, seconds FROM expense") == [(0, 30, 1.5)]
+    columns = "campaign_id, round, decision, part, model, wasted"
+    figures = "prompt_tokens, completion_tokens, told_tokens, cached_tokens, seconds"
+    migrations.execute(
+        f"INSERT INTO expense ({columns}, {figures}) VALUES ('c', 2, 'kept', 'agent', 'm', false, 5, 1, 0, 0, 0.5)"  # noqa: S608
+    )
+    migrations.downgrade("0004")
+    assert migrations.execute("SELECT prompt_tokens, cached_tokens, seconds FROM expense") == [(35, 12, 2.0)]

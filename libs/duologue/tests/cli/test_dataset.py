@@ -19,6 +19,7 @@ from tests.support.command import duologue_beside
 from tests.support.control_plane import ControlPlane, control_plane
 from tests.support.desk import dialogue
 from tests.support.grpc_server import serving
+from tests.support.object_stores import S3Server
 from tests.support.sealed import sealed
 
 
@@ -168,3 +169,24 @@ async def test_data_that_was_changed_or_is_gone_is_not_exported(
     done = await duologue_beside("dataset", "export", dataset.dataset_id, "-o", output)
     assert (done.status, "DUOLOGUE_ARTIFACTS__URL" in done.err) == (1, True)
     assert not output.exists()
+
+
+async def test_a_dataset_comes_out_of_a_bucket_or_it_is_said_why_not(
+    dataset: events_pb2.DatasetSealed,
+    artifacts: ArtifactStore,
+    s3: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket = s3.new_bucket()
+    in_bucket = ArtifactStore(f"s3://{bucket}/team", s3.options)
+    for uri in (dataset.data.uri, dataset.manifest.uri):
+        in_bucket.write(uri, artifacts.read(uri))
+    monkeypatch.setenv("DUOLOGUE_ARTIFACTS__URL", f"s3://{bucket}/team")
+    monkeypatch.setenv("DUOLOGUE_ARTIFACTS__S3__ENDPOINT_URL", s3.url)
+    monkeypatch.setenv("DUOLOGUE_ARTIFACTS__S3__PATH_STYLE", "true")
+    assert len(await exported(dataset, tmp_path, "openai")) == 2
+    assert (await duologue_beside("dataset", "show", dataset.dataset_id)).status == 0
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    done = await duologue_beside("dataset", "show", dataset.dataset_id)
+    assert (done.status, "refuses us" in done.err) == (1, True)

@@ -223,6 +223,13 @@ def test_a_workflow_that_was_got_once_is_kept(store: ArtifactStore) -> None:
     assert workflows.get(ref) is first
 
 
+async def test_a_workflow_is_found_beside_the_event_loop_as_it_is_got(store: ArtifactStore) -> None:
+    workflows = WorkflowStore(store)
+    ref = workflows.put(DESK)
+    assert await workflows.find(ref) is await workflows.find(ref)
+    assert await workflows.find(ref) == DESK
+
+
 @pytest.mark.parametrize("content", [SHOP.to_json().encode(), b"no json", b"{}", b"\xff"])
 def test_another_workflow_under_the_name_is_damage(store: ArtifactStore, content: bytes) -> None:
     ref = WorkflowStore(store).put(DESK)

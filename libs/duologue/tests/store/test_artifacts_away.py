@@ -45,6 +45,23 @@ async def test_a_bucket_that_does_not_exist_is_told_at_the_start_and_with_every_
             call()
 
 
+def test_a_service_that_finds_no_bucket_ends_with_what_to_mend(s3: S3Server, tmp_path: Path) -> None:
+    settings = {
+        "DUOLOGUE_ARTIFACTS__URL": "s3://no-such-bucket",
+        "DUOLOGUE_ARTIFACTS__S3__ENDPOINT_URL": s3.url,
+        "DUOLOGUE_ARTIFACTS__S3__PATH_STYLE": "true",
+        "DUOLOGUE_BUS_URL": f"sqlite:///{tmp_path / 'bus.db'}",
+    }
+    command = [sys.executable, "-m", "duologue_scoring"]
+    done = subprocess.run(
+        command, env={**os.environ, **settings}, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "there is no bucket no-such-bucket: make it, or mend setting artifacts.url (s3://no-such-bucket)"
+    )
+
+
 async def test_a_bucket_of_gcs_that_does_not_exist_is_told_as_well(gcs: str) -> None:
     store = ArtifactStore(gcs.replace(GCS_BUCKET, "no-such-bucket"))
     with pytest.raises(WrongSetting, match="there is no bucket no-such-bucket"):

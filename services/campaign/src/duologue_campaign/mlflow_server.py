@@ -29,15 +29,17 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 # Where the operator says nothing else: a campaign waits for none of this, so it is tried again later, not at once.
-# Usage of the client is reported to nobody.
+# Usage of the client is reported to nobody, and nothing is printed between the lines of the log.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _CAMPAIGN, _ROUND, _ADAPTER = "duologue.campaign_id", "duologue.round", "duologue.adapter_id"
 _PREFIX = "duologue."
 _PAGE = 500
+_ALL = 3  # MLflow's ViewType: active ones, and those that a person deleted
 _LONGEST_DIGEST = 36
 # Errors that are about what was told; all others are about the server, or about who we are.
 _OF_THE_REQUEST = {
@@ -111,7 +113,7 @@ class MlflowServer:
             self._move_aliases(agent, versions, leads)
 
     def _experiment(self, campaign: TrackedCampaign, leads: Leads) -> Experiment:
-        found = self._client.search_experiments(3, filter_string=_tagged(_CAMPAIGN, campaign.id))  # active and deleted
+        found = self._client.search_experiments(_ALL, filter_string=_tagged(_CAMPAIGN, campaign.id))
         if found:
             return found[0]
         name = f"{self._prefix}{campaign.agent}-{campaign.id[:8]}"
@@ -124,7 +126,7 @@ class MlflowServer:
         while token != "":
             page = self._client.search_runs(
                 [experiment_id],
-                run_view_type=3,
+                run_view_type=_ALL,
                 max_results=_PAGE,
                 order_by=["attributes.start_time", "attributes.run_id"],
                 page_token=token,
@@ -220,10 +222,10 @@ class MlflowServer:
     def _run_id(self, adapter: TrackedAdapter) -> str | None:
         """Of the round that made it; None where a person has deleted that."""
         experiments = self._client.search_experiments(filter_string=_tagged(_CAMPAIGN, adapter.campaign_id))
-        runs = self._client.search_runs(
-            [experiment.experiment_id for experiment in experiments], _tagged(_ROUND, str(adapter.round)), max_results=1
-        )
-        return str(runs[0].info.run_id) if experiments and runs else None
+        for experiment in experiments:
+            for run in self._client.search_runs([experiment.experiment_id], _tagged(_ROUND, str(adapter.round))):
+                return str(run.info.run_id)
+        return None
 
     def _move_aliases(self, agent: TrackedAgent, versions: Mapping[str, Sequence[ModelVersion]], leads: Leads) -> None:
         there = self._client.get_registered_model(agent.name).aliases

@@ -100,14 +100,17 @@ class Tracking:
     async def run(self, term: Term) -> None:
         """Look for as long as the term holds."""
         outages = 0
-        while term.holds:
-            try:
-                await self.look(term)
-                outages = 0
-            except ServerUnavailable as error:
-                outages += 1
-                self._tell_of_outage(error)
-            await asyncio.sleep(_RETRY.delay(outages, random.random()) if outages else _CHECK_SECONDS)
+        try:
+            while term.holds:
+                try:
+                    await self.look(term)
+                    outages = 0
+                except ServerUnavailable as error:
+                    outages += 1
+                    self._tell_of_outage(error)
+                await asyncio.sleep(_RETRY.delay(outages, random.random()) if outages else _CHECK_SECONDS)
+        finally:
+            _DUE.set(0)  # who leads next has its own
 
     async def look(self, term: Term) -> None:
         """Tell all that is due. Raises `ServerUnavailable`, and what was not told is due still."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,11 +103,12 @@ def export(
 
     sealed = _get(dataset).sealed
     with replacing(output) as file, TemporaryDirectory() as folder:
+        data = fetch_artifact(sealed.data, Path(folder) / "data.parquet")
         if format_ is Format.PARQUET:
-            fetch_artifact(sealed.data, file)
+            shutil.copyfile(data, file)
             count = -1
         else:
-            count = EXPORTS[format_.value](fetch_artifact(sealed.data, Path(folder) / "data.parquet"), file)
+            count = EXPORTS[format_.value](data, file)
     rows = f" ({count} rows)" if count >= 0 else ""
     console.print(f"Wrote {output}{rows}", markup=False, soft_wrap=True)
 
