@@ -143,11 +143,12 @@ def _draw_stat(series: list[Series], defaults: dict[str, Any], ax: Axes) -> None
 
 def _draw_bars(series: list[Series], defaults: dict[str, Any], ax: Axes) -> None:
     ordered = sorted(series, key=lambda each: each.name, reverse=True)
-    values = [each.last for each in ordered]
+    values = [float(np.nan_to_num(each.last)) for each in ordered]
     ax.barh(range(len(ordered)), values, color=_COLOURS[0], height=0.7)
     ax.set_yticks(range(len(ordered)), [_short(each.name) for each in ordered], fontsize=6.5)
     for place, value in enumerate(values):
         ax.text(max(value, 0), place, f" {_shown(value, defaults)}", va="center", fontsize=6.5)
+    ax.set_ylim(-0.6, max(len(ordered), 4) - 0.4)
     ax.set_xlim(min(*values, 0.0) * 1.2, max(*values, 0.0) * 1.2 or 1.0)
     _decorate(ax, defaults, vertical=False)
 
@@ -208,7 +209,8 @@ def _named(target: dict[str, Any], labels: dict[str, str]) -> str:
 def _filled(times: np.ndarray, step: float, found: list[tuple[float, str]]) -> tuple[np.ndarray, np.ndarray]:
     values = np.full(len(times), np.nan)
     for at, value in found:
-        values[min(round((at - times[0]) / step), len(times) - 1)] = float(value)
+        number = float(value)
+        values[min(round((at - times[0]) / step), len(times) - 1)] = number if np.isfinite(number) else np.nan
     return times, values
 
 
