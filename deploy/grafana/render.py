@@ -164,8 +164,9 @@ def _draw_lines(series: list[Series], defaults: dict[str, Any], ax: Axes) -> Non
         for place, each in enumerate(lines[:_MOST_SERIES]):
             ax.plot(dates, each.values, label=_short(each.name), color=_COLOURS[place % len(_COLOURS)], linewidth=1)
     ax.legend(loc="upper left", fontsize=5.5, frameon=True, framealpha=0.6, ncols=1 + (len(lines) > 5))
-    low, high = ax.get_ylim()
-    ax.set_ylim(min(low, 0) if low < 0 else 0, high * 1.3 if high > 0 else 1)
+    _, top = ax.get_ylim()
+    lowest, highest = (float(each([np.nan_to_num(line.values) for line in lines])) for each in (np.min, np.max))
+    ax.set_ylim(min(lowest * 1.1, 0), top * 1.35 if highest > 0 else 1)
     _decorate(ax, defaults, vertical=True)
 
 
@@ -184,7 +185,7 @@ def _decorate(ax: Axes, defaults: dict[str, Any], *, vertical: bool) -> None:
     if defaults.get("decimals") == 0 and defaults["unit"] == "short":
         (ax.yaxis if vertical else ax.xaxis).set_major_locator(MaxNLocator(5, integer=True))
     if "max" in defaults:
-        (ax.set_ylim if vertical else ax.set_xlim)(0, defaults["max"] * 1.05)
+        (ax.set_ylim if vertical else ax.set_xlim)(0, defaults["max"] * (1.4 if vertical else 1.15))
     ax.tick_params(labelsize=6.5)
     ax.grid(alpha=0.25, axis="y" if vertical else "x")
     ax.spines[["top", "right"]].set_visible(False)
