@@ -64,10 +64,17 @@ PIPELINE = Dashboard(
         ),
         Panel(
             "Lag",
-            "Records that a group has not committed, its retries included. A campaign asks for no more than its "
-            "`concurrency` at once, so the lag of requests is bounded by that. On Kafka a few count that are none.",
+            "Records that a group has not committed, and those that wait for another try. A campaign asks for no more "
+            "than its `concurrency` at once, so the lag of requests is bounded by that. On Kafka a few count that are "
+            "none.",
             "short",
-            [Query(f"max by (topic, group) (duologue_consumer_lag{{{HERE}}})", _NAME)],
+            [
+                Query(f'max by (topic, group) (duologue_consumer_lag{{{HERE},topic!~".*[.]retry"}})', _NAME),
+                Query(
+                    f'sum by (group) (max by (topic, group) (duologue_consumer_lag{{{HERE},topic=~".*[.]retry"}}))',
+                    "{{group}} to be tried again",
+                ),
+            ],
             width=12,
             decimals=0,
         ),

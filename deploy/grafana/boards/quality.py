@@ -74,7 +74,8 @@ QUALITY = Dashboard(
         ),
         Panel(
             "Completed, by workflow",
-            "Share of the training dialogues that reached an ending, in the time that is shown.",
+            "Share of the training dialogues in which role-play came to an ending, in the time that is shown. Whether "
+            "the agent really said it is the score `ended`.",
             "percentunit",
             [Query(f"sum by (workflow) ({_COMPLETED}) / sum by (workflow) ({_PLAYED})", "{{workflow}}")],
             kind="bargauge",

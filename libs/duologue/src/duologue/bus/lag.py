@@ -19,7 +19,7 @@ _LAG = Gauge(
 )
 
 # Each look is a question to the brokers or to the embedded log.
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 30.0
 
 
 async def watch_lag(bus: Bus, topic: Topic, group: str) -> None:
