@@ -21,7 +21,7 @@ RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
 ]
 NAMES = sorted({str(rule["alert"]) for rule in RULES})
-_HEADINGS = ("## What one sees", "## Why", "## What to do", "## Followed")
+_HEADINGS = ("## What one sees", "## Why", "## What to do", "## Before the next time", "## Followed")
 
 
 def kebab(alert: str) -> str:

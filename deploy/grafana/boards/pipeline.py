@@ -69,9 +69,9 @@ PIPELINE = Dashboard(
             "none.",
             "short",
             [
-                Query(f'max by (topic, group) (duologue_consumer_lag{{{HERE},topic!~".*[.]retry"}})', _NAME),
+                Query(f'sum by (topic, group) (duologue_consumer_lag_records{{{HERE},topic!~".*[.]retry"}})', _NAME),
                 Query(
-                    f'sum by (group) (max by (topic, group) (duologue_consumer_lag{{{HERE},topic=~".*[.]retry"}}))',
+                    f'sum by (group) (duologue_consumer_lag_records{{{HERE},topic=~".*[.]retry"}})',
                     "{{group}} to be tried again",
                 ),
             ],

@@ -97,6 +97,30 @@ async def test_only_who_leads_tells_of_campaigns(plane: ControlPlane, scraped: S
     assert scraped.samples == {}
 
 
+async def test_a_campaign_that_can_not_be_told_of_ends_nothing(
+    plane: ControlPlane, scraped: Scraped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    await plane.create()
+    looks = 0
+
+    def broken(_: object) -> str:
+        nonlocal looks
+        looks += 1
+        raise ValueError("no spec that this version can read")
+
+    monkeypatch.setattr(plane.specs, "of", broken)
+    leading = asyncio.create_task(scraped.standing.report(Term()))
+
+    async def looks_again() -> bool:
+        return looks > 1
+
+    await eventually(looks_again, "it looks again")
+    assert not leading.done()
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
+
+
 async def test_a_round_is_told_of_beside_the_one_before_of_another_campaign_too(
     plane: ControlPlane, scraped: Scraped
 ) -> None:

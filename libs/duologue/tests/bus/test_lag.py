@@ -36,7 +36,7 @@ async def watching(bus: Bus) -> AsyncIterator[None]:
 
 async def lag_is(topic: str, holds: Callable[[float], bool]) -> None:
     async def claim() -> bool:
-        return holds(told("duologue_consumer_lag", topic=topic, group="lagging"))
+        return holds(told("duologue_consumer_lag_records", topic=topic, group="lagging"))
 
     await eventually(claim, f"the lag of {topic}")
 

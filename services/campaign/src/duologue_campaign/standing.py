@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import structlog
 from prometheus_client.core import REGISTRY, CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from duologue.contracts.v1 import campaign_pb2 as pb
 from duologue.core.campaign import Budget
-from duologue.store import Database, Term
+from duologue.store import Database, DatabaseUnavailable, Term
 from duologue_campaign.canaries import open_canary
 from duologue_campaign.expenses import expenses_of
 from duologue_campaign.means import means
@@ -36,6 +37,8 @@ from duologue_campaign.prices import Prices
 from duologue_campaign.releases import standing_release
 from duologue_campaign.specs import Specs
 from duologue_campaign.tables import AdapterRow, CampaignRow, ReleaseRow, RoundRow
+
+log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 10.0
 # Agents that are told of: those of the campaigns that were begun last.
@@ -128,10 +131,16 @@ class Standing(Collector):
         registry.register(self)
 
     async def report(self, term: Term) -> None:
-        """Look for as long as the term holds."""
+        """Look for as long as the term holds. What can't be told of ends nothing of what is done."""
         try:
             while term.holds:
-                await self.look()
+                try:
+                    await self.look()
+                except DatabaseUnavailable:
+                    raise  # the term is over
+                except Exception:
+                    log.exception("campaigns can't be told of")
+                    self._samples = ()
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             self._samples = ()

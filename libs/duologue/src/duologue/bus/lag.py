@@ -13,7 +13,7 @@ from duologue.contracts.topics import Topic
 log = structlog.get_logger(__name__)
 
 _LAG = Gauge(
-    "duologue_consumer_lag",
+    "duologue_consumer_lag_records",
     "Records that a group has not committed, as each of its members sees all of them; NaN while that is not known.",
     ("topic", "group"),
 )
