@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from google.protobuf.json_format import MessageToJson
+from metrics import metrics_page
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -67,6 +68,7 @@ def generate(out: Path) -> None:
     (out / "topics.md").write_text(_MADE + topics_page())
     (out / "model-servers.md").write_text(_MADE + model_servers_page())
     (out / "cli.md").write_text(_MADE + cli_page())
+    (out / "metrics.md").write_text(_MADE + metrics_page())
 
 
 def settings_page() -> str:

@@ -15,6 +15,7 @@ from tests.support.bus_contract import (
     values,
     work_off,
 )
+from tests.support.eventually import eventually
 
 # Crashes and changes in the group
 
@@ -155,3 +156,28 @@ async def test_members_that_come_go_and_die_in_the_middle_of_work_leave_no_gap_a
     for key in KEYS:
         of_key = [value for value in values(outputs) if value.endswith(f" {key}")]
         assert of_key == sorted(of_key)
+
+
+async def test_members_know_how_far_they_are_behind_and_together_how_far_the_group_is(backend: Backend) -> None:
+    topic, retries = await backend.new_topic(), await backend.new_topic()
+    buses = [await backend.open(), await backend.open()]
+    expected = await publish_round(buses[0], topic, "a")
+    members = [await bus.subscribe("readers", [topic, retries]) for bus in buses]
+
+    async def behind() -> int:
+        lags = [await member.lag() for member in members]
+        assert [set(lag) for lag in lags] == [{topic, retries}] * 2
+        return sum(lag[topic] for lag in lags)
+
+    async def all_are_known() -> bool:
+        return await behind() >= len(expected)
+
+    await eventually(all_are_known, "each record is somebody's to do")
+    group = Group()
+    group.start(*members)
+    await group.finish(expected)
+
+    async def none_is_left() -> bool:
+        return await behind() == 0
+
+    await eventually(none_is_left, "nobody is behind")

@@ -14,7 +14,9 @@ from duologue.bus import dead_letters as letters
 from duologue.bus.codec import decode, encode
 from duologue.bus.record import MOST_BYTES
 from duologue.bus.worker import ATTEMPT, DEADLINE, ORIGIN, REASON
-from duologue.contracts.topics import DIALOGUE_REQUESTED, TOPICS, Topic
+from duologue.contracts.topics import DIALOGUE_GENERATED, DIALOGUE_REQUESTED, TOPICS, Topic
+from duologue.contracts.v1 import events_pb2
+from duologue.telemetry import TRACEPARENT, trace_of
 from tests.support.bus_backends import Backend
 from tests.support.bus_contract import PATIENCE_SECONDS, all_is_done
 from tests.support.eventually import eventually
@@ -207,3 +209,30 @@ async def test_a_newer_minor_version_is_read_and_what_cannot_be_read_is_put_asid
         assert other.value == topic.example.SerializeToString(deterministic=True)
         assert broken.headers[REASON].startswith(f"not a {full_name}: ")
         assert broken.value == b"\xff"
+
+
+async def test_what_becomes_of_a_record_stays_in_its_trace(place: Place) -> None:
+    """Be it tried again, put aside, given again or made by a service that records no traces itself."""
+    trace = f"00-{trace_of('a'):032x}-00f067aa0ba902b7-01"
+    out = replace(DIALOGUE_GENERATED, name=place.out)
+    sees: list[str] = []
+
+    async def handle(record: Record) -> list[Record]:
+        sees.append(record.headers[TRACEPARENT])
+        if len(sees) == 1:
+            raise Transient("another time")
+        if len(sees) == 2:
+            raise Poison("never")
+        return [encode(out, events_pb2.DialogueGenerated(dialogue_id=key), "test") for key in ("a", "b")]
+
+    await place.bus.publish(
+        [replace(encode(place.topic, place.topic.example, "test"), key="a", headers={TRACEPARENT: trace})]
+    )
+    async with place.working(handle):
+        (buried,) = await place.arrived(place.dead, 1)
+        await letters.replay(place.bus, [letter async for letter in letters.dead_letters(place.bus)])
+        caused = {record.key: record for record in await place.arrived(place.out, 2)}
+    assert sees == [trace] * 3
+    assert buried.headers[TRACEPARENT] == trace
+    assert caused["a"].headers[TRACEPARENT] == trace
+    assert TRACEPARENT not in caused["b"].headers  # it is of another dialogue, which nobody records

@@ -3,9 +3,11 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 
 from duologue.bus import Delivery, LeaseLost, Poison, Record, Subscription, Transient
 from duologue.bus.embedded import EmbeddedBus
@@ -22,6 +24,7 @@ from tests.support.bus_work import (
     run,
     working,
 )
+from tests.support.eventually import eventually
 
 # Working
 
@@ -191,6 +194,9 @@ class OverSubscription:
     async def finish(self, delivery: Delivery, outputs: Sequence[Record] = ()) -> None:
         await self.real.finish(delivery, outputs)
 
+    async def lag(self) -> Mapping[str, int]:
+        return await self.real.lag()
+
     async def close(self) -> None:
         await self.real.close()
 
@@ -294,3 +300,45 @@ async def test_a_worker_whose_only_slot_is_free_for_a_moment_fetches_when_it_is(
     async with working(OverBus(bus, PromptSubscription), handle, concurrency=1):
         for _ in range(20):
             await handled.acquire()
+
+
+# Told
+
+
+def told(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(f"duologue_{name}", {"topic": TOPIC.name, "group": GROUP, **labels})
+
+
+async def test_how_far_a_worker_is_behind_is_told_for_as_long_as_it_holds_partitions(bus: EmbeddedBus) -> None:
+    await bus.publish(requests(5))
+    go_on = asyncio.Event()
+
+    async def handle(record: Record) -> list[Record]:
+        await go_on.wait()
+        return echo(record)
+
+    async def five_behind() -> bool:
+        return told("consumer_lag_records") == 5
+
+    async with working(bus, handle):
+        await eventually(five_behind, "it is five records behind")
+        go_on.set()
+        await arrived(bus, OUT, 5)
+    assert told("consumer_lag_records") is None
+
+
+async def test_the_age_of_a_record_is_told_where_it_says_when_it_was_made(bus: EmbeddedBus) -> None:
+    def counted() -> float:
+        return told("record_age_seconds_count", attempt="first") or 0.0
+
+    async def handle(record: Record) -> list[Record]:
+        return echo(record)
+
+    before, summed = counted(), told("record_age_seconds_sum", attempt="first") or 0.0
+    an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    times = [{"ce_time": an_hour_ago}, {"ce_time": "2026-01-01T00:00:00"}, {"ce_time": "yesterday"}, {}]
+    await bus.publish([Record(TOPIC.name, "key", b"", headers) for headers in times])
+    async with working(bus, handle):
+        await arrived(bus, OUT, len(times))
+    assert counted() == before + 1
+    assert told("record_age_seconds_sum", attempt="first") >= summed + 3600

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from duologue.core.prompts import Message
+from duologue.core.usage import Usage
 from duologue.models import Caller, ChatModel, Completion, ModelServer, ModelUnavailable, Sampling
 from duologue.models.completion import ChatRequest
 from tests.support.model_server import Answered, Held, Said, ScriptedModelServer
@@ -130,6 +131,10 @@ async def test_seconds_are_those_of_the_answer_and_not_what_it_waited_for(
     monkeypatch.setattr("duologue.models.chat.time.perf_counter", lambda: now)
 
     class Answering:
+        url = "http://answering"
+
+        def used(self, usage: Usage) -> None: ...
+
         async def complete(self, request: ChatRequest) -> Completion:
             nonlocal now
             now += 2.0

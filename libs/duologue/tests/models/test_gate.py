@@ -280,10 +280,11 @@ async def test_limit_running_waiting_and_whether_it_is_closed_are_shown_for_each
     def shown(name: str) -> float | None:
         return prometheus_client.REGISTRY.get_sample_value(f"duologue_model_{name}", {"server": "http://shown"})
 
-    assert [shown(name) for name in ("limit", "running", "waiting")] == [1, 1, 1]
+    assert [shown(name) for name in ("limit", "running", "waiting", "closed")] == [1, 1, 1, 0]
     gate.leave()
     await waiting
     assert [shown(name) for name in ("limit", "running", "waiting", "closed")] == [1, 1, 0, 0]
+    assert shown("wait_seconds_count") == 1  # the first found room
     gate.failed(busy(), gate.era)
     assert shown("closed") == 1
     gate.answered()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from opentelemetry import trace
 
 from duologue.runtime.logs import configure_logs
 from duologue.runtime.settings import LogSettings
@@ -57,6 +58,19 @@ def test_json_logs_are_an_object_a_line_with_service_and_ids(capsys: pytest.Capt
     assert "key" not in failed
 
 
+def test_json_logs_lead_to_the_trace_in_which_they_were_said(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("scoring", LogSettings(format="json"))
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=True)
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        structlog.get_logger("test").info("ours")
+        logging.getLogger("library").warning("theirs")
+    structlog.get_logger("test").info("elsewhere")
+    ours, theirs, elsewhere = map(json.loads, capsys.readouterr().err.splitlines())
+    for line in (ours, theirs):
+        assert (line["trace_id"], line["span_id"]) == (f"{0xABC:032x}", f"{0xDEF:016x}")
+    assert "trace_id" not in elsewhere
+
+
 def test_what_libraries_log_is_an_object_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("scoring", LogSettings(format="json"))
     library = logging.getLogger("library.part")
@@ -92,11 +106,20 @@ def test_a_library_that_complains_without_end_is_shown_seldom_and_without_its_st
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configure_logs("scoring", LogSettings(format="text"))
-    for name in ("kafka.net", "kafka.net", "kafka.coordinator", "another", "another"):
+    for name in (
+        "kafka.net",
+        "kafka.net",
+        "kafka.coordinator",
+        "opentelemetry.sdk",
+        "opentelemetry.sdk",
+        "another",
+        "another",
+    ):
         try:
             call("")
         except RuntimeError:
             logging.getLogger(name).exception("connection lost")
     shown = capsys.readouterr().err
-    assert [shown.count(f"[{name}]") for name in ("kafka.net", "kafka.coordinator", "another")] == [1, 1, 2]
+    loggers = ("kafka.net", "kafka.coordinator", "opentelemetry.sdk", "another")
+    assert [shown.count(f"[{name}]") for name in loggers] == [1, 1, 1, 2]
     assert shown.count("Traceback") == 2

@@ -1,4 +1,5 @@
-"""Messages to records and back, with CloudEvents attributes in the headers (CloudEvents 1.0, Kafka binding)."""
+"""Messages to records and back, with CloudEvents attributes (CloudEvents 1.0, Kafka binding) and W3C trace context in
+the headers."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from duologue.bus.record import Record
+from duologue.bus.spans import trace_headers
 from duologue.bus.worker import Poison
 from duologue.contracts.convert import UnreadableMessageError
 from duologue.contracts.limits import check_limits
@@ -24,15 +26,17 @@ _KEYS = {topic.message: topic.key for topic in TOPICS}
 def encode(topic: Topic, message: Message, source: str) -> Record:
     """A record of `message`. Its id depends on the content alone, so that saying a thing twice is seen to be that."""
     value = message.SerializeToString(deterministic=True)
+    key, record_id = topic.key_of(message), hashlib.sha256(value).hexdigest()[:32]
     headers = {
         "ce_specversion": "1.0",
-        "ce_id": hashlib.sha256(value).hexdigest()[:32],
+        "ce_id": record_id,
         "ce_source": f"/duologue/{source}",
         "ce_type": message.DESCRIPTOR.full_name,
         "ce_time": datetime.now(UTC).isoformat(),
         "content-type": _CONTENT_TYPE,
+        **trace_headers(topic.name, key, record_id),
     }
-    return Record(topic.name, topic.key_of(message), value, headers)
+    return Record(topic.name, key, value, headers)
 
 
 def decode(message: type[M], record: Record) -> M:

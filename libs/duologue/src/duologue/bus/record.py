@@ -87,6 +87,10 @@ class Subscription(Protocol):
         """Publish `outputs` and mark the delivery as done: both or, with `LeaseLost`, neither. Durable on return."""
         ...
 
+    async def lag(self) -> Mapping[str, int]:
+        """How far this member is behind, by topic: offsets of the partitions that it holds, as of some seconds ago."""
+        ...
+
     async def close(self) -> None:
         """Leave the group and give the partitions to the others."""
         ...

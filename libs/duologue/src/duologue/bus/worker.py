@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from duologue.bus.circuit import CircuitBreaker
 from duologue.bus.in_hand import InHand, RecordCancelled
 from duologue.bus.limit import DeadLetterLimit
+from duologue.bus.metrics import WorkerMetrics
 from duologue.bus.record import (
     MOST_HEADER_BYTES,
     Bus,
@@ -28,26 +29,18 @@ from duologue.bus.record import (
     header_bytes,
 )
 from duologue.bus.retry import RetryPolicy
+from duologue.bus.spans import handling, settling, show_outcome
 from duologue.contracts.topics import Topic
+from duologue.telemetry import timed
 
 log = structlog.get_logger(__name__)
-
-_HANDLED = Counter("duologue_records_total", "Records handled, by what became of them.", ("topic", "group", "outcome"))
-_STOPPED = Gauge(
-    "duologue_consumer_stopped", "1 once too many of the last records were dead letters.", ("topic", "group")
-)
-_IN_FLIGHT = Gauge("duologue_records_in_flight", "Records being handled.", ("topic", "group"))
-_SECONDS = Histogram(
-    "duologue_record_seconds",
-    "Time to handle a record.",
-    ("topic", "group"),
-    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
-)
 
 _LONGEST_REASON = 2000
 _LONGEST_ORIGIN = 300
 # Outcomes on their way to the bus; they stay in memory until they are there.
 _MOST_WRITING = 500
+# Between two looks at how far behind this member is.
+_LAG_SECONDS = 5.0
 
 # Headers of a record that was put aside. Its bytes and its own headers stay as they came.
 ATTEMPT = "duologue-attempt"
@@ -125,11 +118,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: set[asyncio.Task[None] | None] = set()
         self._failure: asyncio.Future[None] | None = None
-        self._in_flight = _IN_FLIGHT.labels(topic.name, group)
-        self._seconds = _SECONDS.labels(topic.name, group)
-        for outcome in ("done", "retried", "dead"):  # at 0 from the start, or nobody could see the first one come
-            _HANDLED.labels(topic.name, group, outcome)
-        _STOPPED.labels(topic.name, group).set(0)
+        self._metrics = WorkerMetrics(topic.name, group, lambda: self._circuit.is_open)
 
     async def run(self, stopping: asyncio.Event, drain_seconds: float) -> None:
         """Work until `stopping` is set, then finish what is in work, for `drain_seconds` at most.
@@ -142,22 +131,25 @@ class Worker:
         intake = asyncio.create_task(self._intake(subscription))
         stop = asyncio.create_task(stopping.wait())
         limit = asyncio.create_task(self._limit.exceeded.wait())
+        watch = asyncio.create_task(self._watch_lag(subscription))
         try:
-            first: set[asyncio.Future[Any]] = {intake, stop, limit, self._failure}
+            first: set[asyncio.Future[Any]] = {intake, stop, limit, watch, self._failure}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             intake.cancel()  # what is not in work by now is left to others
             self._circuit.stop()
             if (stopping.is_set() or self._limit.exceeded.is_set()) and self._tasks:
                 await asyncio.wait(self._tasks, timeout=drain_seconds)
         finally:
-            for task in (intake, stop, limit, *self._tasks):
+            for task in (intake, stop, limit, watch, *self._tasks):
                 task.cancel()
-            await asyncio.gather(intake, stop, limit, *self._tasks, return_exceptions=True)
+            await asyncio.gather(intake, stop, limit, watch, *self._tasks, return_exceptions=True)
             await subscription.close()
+            self._metrics.left(topics)
         if self._failure.done():
             self._failure.result()
-        if intake.done() and not intake.cancelled():
-            intake.result()
+        for task in (intake, watch):
+            if task.done() and not task.cancelled():
+                task.result()
         if self._limit.exceeded.is_set() and not stopping.is_set():
             await self._stand_still(stopping)
 
@@ -173,7 +165,7 @@ class Worker:
             group=self._group,
             more_than=self._limit.share,
         )
-        _STOPPED.labels(self._topic.name, self._group).set(1)
+        self._metrics.stopped()
         await stopping.wait()
 
     async def _intake(self, subscription: Subscription) -> None:
@@ -185,6 +177,11 @@ class Worker:
             for delivery in deliveries:
                 self._start(subscription, delivery)
             self._update_room()
+
+    async def _watch_lag(self, subscription: Subscription) -> None:
+        while True:
+            self._metrics.behind(await subscription.lag())
+            await asyncio.sleep(_LAG_SECONDS)
 
     @property
     def _free(self) -> int:
@@ -217,13 +214,18 @@ class Worker:
     async def _work(self, subscription: Subscription, delivery: Delivery, before: asyncio.Task[None] | None) -> None:
         if before is not None:  # also for one that is cancelled: others may wait for it, and so for those before it
             await asyncio.wait({before})
+        structlog.contextvars.bind_contextvars(**{"topic": delivery.record.topic, self._topic.key: delivery.record.key})
+        span: Span = INVALID_SPAN
         with ExitStack() as observed:
             try:
                 with self._in_hand.held(delivery.record):
                     if not await self._circuit.admit():
                         return
-                    observed.enter_context(self._in_flight.track_inprogress())
-                    observed.enter_context(self._seconds.time())
+                    attempt = _attempt_of(delivery)
+                    span = observed.enter_context(handling(delivery, self._group, attempt))
+                    observed.enter_context(self._metrics.in_flight.track_inprogress())
+                    observed.enter_context(timed(self._metrics.seconds))
+                    self._metrics.began(delivery.record, attempt)
                     outcome, outputs = await self._attempt(delivery)
             except RecordCancelled:
                 outcome, outputs = "cancelled", ()
@@ -234,18 +236,20 @@ class Worker:
             except LeaseLost as error:
                 log.warning("lease lost", place=delivery.place, reason=str(error))
                 outcome = "lease_lost"
-        _HANDLED.labels(self._topic.name, self._group, outcome).inc()
+            show_outcome(span, outcome)
+        self._metrics.handled(outcome)
         self._limit.count(is_dead=outcome == "dead")
 
     async def _finish(
         self, subscription: Subscription, delivery: Delivery, outcome: str, outputs: Sequence[Record]
     ) -> str:
-        try:
-            await subscription.finish(delivery, outputs)
-        except RecordTooLarge as error:  # of what it causes: another attempt would cause the same
-            await subscription.finish(delivery, [self._dead_letter(delivery, str(error))])
-            return "dead"
-        return outcome
+        with settling(delivery):
+            try:
+                await subscription.finish(delivery, outputs)
+            except RecordTooLarge as error:  # of what it causes: another attempt would cause the same
+                await subscription.finish(delivery, [self._dead_letter(delivery, str(error))])
+                return "dead"
+            return outcome
 
     async def _attempt(self, delivery: Delivery) -> tuple[str, Sequence[Record]]:
         """What became of the delivery, and the records to write for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -33,6 +34,11 @@ class Topic:
 
     def key_of(self, message: Message) -> str:
         return str(getattr(message, self.key))
+
+    def campaign_of(self, message: Any) -> str:
+        """Whose a message is: it says so itself, or the dialogue in it does."""
+        whole = "campaign_id" in self.message.DESCRIPTOR.fields_by_name
+        return str((message if whole else message.dialogue).campaign_id)
 
     def consumer_group(self, group: str) -> str:
         """As whom `group` reads: one for each of its topics, so that a change of members stirs up no other topic."""

@@ -9,6 +9,7 @@ from duologue.core.prompts import Message
 from duologue.models.completion import NOBODY, Caller, ChatRequest, Completion, Sampling
 from duologue.models.replica import Replica
 from duologue.models.server import ModelServer
+from duologue.models.spans import chatting, show_completion
 
 
 class ChatModel:
@@ -35,9 +36,12 @@ class ChatModel:
         request = ChatRequest(messages, sampling, model or self.default_model, stop, seed)
 
         async def ask(replica: Replica) -> Completion:
-            started = time.perf_counter()
-            completion = await replica.complete(request)
-            completion.seconds = time.perf_counter() - started
+            with chatting(replica.url, request, caller) as span:
+                started = time.perf_counter()
+                completion = await replica.complete(request)
+                completion.seconds = time.perf_counter() - started
+                show_completion(span, completion)
+            replica.used(completion.usage)
             return completion
 
         return await self.server.ask(caller, ask)

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from duologue.core.usage import Usage
 from duologue.models.endpoint import Endpoint
+from duologue.telemetry import carried, observe
 
 _REQUESTS = Counter("duologue_model_requests_total", "Requests to model servers.", ("server", "path", "outcome"))
 _SECONDS = Histogram(
@@ -120,7 +121,7 @@ class Connection:
         known = self._paths.get(path) or self._paths.setdefault(path, _Path(self.url, path))
         started = time.perf_counter()
         try:
-            headers, content = await self._fetch("POST", known.url, self._limit, _encoded(body))
+            headers, content = await self._fetch("POST", known.url, self._limit, _encoded(body), carried())
             reply = Reply(_decoded(known.url, content, shape), headers)
         except ModelUnavailable:
             known.unavailable.inc()
@@ -129,7 +130,7 @@ class Connection:
             known.refused.inc()
             raise
         finally:
-            known.seconds.observe(time.perf_counter() - started)
+            observe(known.seconds, time.perf_counter() - started)
         known.ok.inc()
         return reply
 
@@ -149,12 +150,17 @@ class Connection:
         self._tokens["completion"].inc(usage.completion_tokens)
 
     async def _fetch(
-        self, method: str, url: str, limit: aiohttp.ClientTimeout, payload: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        limit: aiohttp.ClientTimeout,
+        payload: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[Mapping[str, str], bytes]:
         if self._session is None:
             raise RuntimeError("the model server is not open")
         try:
-            async with self._session.request(method, url, data=payload, timeout=limit) as response:
+            async with self._session.request(method, url, data=payload, timeout=limit, headers=headers) as response:
                 content = await response.read()
         except TimeoutError as error:
             raise ModelUnavailable(f"{url} did not answer in time") from error

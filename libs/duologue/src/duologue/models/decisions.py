@@ -15,6 +15,7 @@ from duologue.models.completion import NOBODY, Caller
 from duologue.models.connection import ModelRefused
 from duologue.models.replica import Replica
 from duologue.models.server import ModelServer
+from duologue.models.spans import deciding, show_usage
 
 # Below this difference between the two likeliest options a choice is asked once more, in the other order: small
 # models prefer a letter as much as an answer.
@@ -94,9 +95,13 @@ class DecisionModel:
             return answers
 
         async def ask(replica: Replica) -> Answers:
-            started = time.perf_counter()
-            answers = await decide(replica)
-            return Answers(answers.decisions, replace(answers.usage, seconds=time.perf_counter() - started))
+            with deciding(replica.url, model, len(questions), caller) as span:
+                started = time.perf_counter()
+                answers = await decide(replica)
+                usage = replace(answers.usage, seconds=time.perf_counter() - started)
+                show_usage(span, usage)
+            replica.used(usage)
+            return Answers(answers.decisions, usage)
 
         return await self.server.ask(caller, ask)
 

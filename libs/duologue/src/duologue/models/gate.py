@@ -18,18 +18,25 @@ from itertools import count
 from types import TracebackType
 from typing import NamedTuple
 
-from prometheus_client import Gauge
+from prometheus_client import Gauge, Histogram
 
 from duologue.models.completion import Caller
 from duologue.models.connection import GONE, ModelUnavailable
 from duologue.models.fingerprint import WrongAdapter
 from duologue.models.limit import Limit
+from duologue.telemetry import observe
 
 _LIMIT = Gauge("duologue_model_limit", "Requests that a model server is given at once at most.", ("server",))
 _RUNNING = Gauge("duologue_model_running", "Requests under way to a model server.", ("server",))
 _WAITING = Gauge("duologue_model_waiting", "Requests that wait until a model server has room.", ("server",))
 _CLOSED = Gauge(
     "duologue_model_closed", "1 while a model server refuses for having too much to do, otherwise 0.", ("server",)
+)
+_WAIT_SECONDS = Histogram(
+    "duologue_model_wait_seconds",
+    "Time that requests waited until a model server had room; those that found room at once are not among them.",
+    ("server",),
+    buckets=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
 )
 
 # It is there and has too much to do.
@@ -71,7 +78,8 @@ class Gates:
                 _LIMIT.labels(url).set_function(lambda: gate.limit)
                 _RUNNING.labels(url).set_function(lambda: gate.running)
                 _WAITING.labels(url).set_function(lambda: gate.waiting)
-                _CLOSED.labels(url).set_function(lambda: gate.is_closed)
+                _CLOSED.labels(url).set_function(lambda: float(gate.is_closed))
+                gate.waits = _WAIT_SECONDS.labels(url)
         gate.bound(most)
         return gate
 
@@ -81,6 +89,7 @@ class Gate:
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.running = 0
+        self.waits: Histogram | None = None
         self._limit = Limit(most, clock)
         self._clock = clock
         self._waiting: OrderedDict[str, list[_Waiting]] = OrderedDict()  # a heap for each campaign
@@ -170,9 +179,12 @@ class Gate:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(caller.begun, next(self._numbers), turn, gives_up)
         heappush(self._waiting.setdefault(caller.campaign, []), waiting)
+        started = time.perf_counter()
         self._admit()
         try:
             await turn
+            if self.waits is not None:
+                observe(self.waits, time.perf_counter() - started)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 if turn.exception() is None:

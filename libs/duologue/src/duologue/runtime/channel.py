@@ -9,9 +9,11 @@ import grpc
 import structlog
 
 from duologue.runtime.address import is_loopback
+from duologue.runtime.calls import TracedCalls
 from duologue.runtime.certificates import Certificates, load_certificates
 from duologue.runtime.settings import GrpcSettings
 from duologue.runtime.tokens import load_tokens, shown
+from duologue.telemetry import is_traced
 
 log = structlog.get_logger(__name__)
 
@@ -72,9 +74,11 @@ class _ServiceChannel:
         return None if self._files is None else self._files.value
 
     def _connect(self) -> Any:
+        # A command, which has no event loop, is in no trace.
+        seen = {"interceptors": [TracedCalls()]} if self._api is grpc.aio and is_traced() else {}
         if self._made_with is None:
-            return self._api.insecure_channel(self._address, options=self._options)
-        return self._api.secure_channel(self._address, self._made_with.of_channel, options=self._options)
+            return self._api.insecure_channel(self._address, options=self._options, **seen)
+        return self._api.secure_channel(self._address, self._made_with.of_channel, options=self._options, **seen)
 
     def __enter__(self) -> _ServiceChannel:
         return self

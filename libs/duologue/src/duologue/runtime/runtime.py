@@ -6,9 +6,11 @@ import asyncio
 import gc
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import cached_property, partial
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -18,7 +20,6 @@ from google.protobuf.message import Message
 
 from duologue.bus import Bus, Record, Worker, open_bus
 from duologue.bus.codec import decode
-from duologue.bus.lag import watch_lag
 from duologue.contracts.topics import Topic
 from duologue.core.problems import WrongSetting
 from duologue.runtime.address import refuse_address
@@ -27,9 +28,14 @@ from duologue.runtime.failures import classify_errors
 from duologue.runtime.logs import configure_logs
 from duologue.runtime.server import Server
 from duologue.runtime.settings import ServiceSettings
+from duologue.runtime.traces import start_traces
 from duologue.store import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
+
+_BUILD = prometheus_client.Info("duologue_build", "Which service this is, and its version.")
+# After draining, for the last traces; a collector that is away must not hold up the end.
+_LAST_TRACES_SECONDS = 5.0
 
 
 class Resource(Protocol):
@@ -64,6 +70,7 @@ class Runtime:
             loop.add_signal_handler(signum, self.stopping.set)
         try:
             self._start_metrics()
+            self._start_traces()
             self._server = Server(self.settings.grpc, self.stopping)
             self.bus = await open_bus(self.settings.bus.url, self.settings.kafka.options, self.service)
         except WrongSetting as error:
@@ -126,7 +133,6 @@ class Runtime:
             self._cancellations.tell(worker.drop_cancelled)
             run = partial(self._once_cancellations_are_known, run)
         self._work.append(run)
-        self.run_in_background(partial(watch_lag, self.bus, topic, self.service))
 
     def run_in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` until the service stops, which it does as well when `work` fails or ends."""
@@ -184,12 +190,19 @@ class Runtime:
 
     def _start_metrics(self) -> None:
         metrics = self.settings.metrics
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a third of all series
+        _BUILD.info({"service": self.service, "version": version("duologue")})
         try:
             server, _ = prometheus_client.start_http_server(metrics.port, metrics.host)
         except OSError as error:
             refuse_address("metrics", metrics.host, metrics.port, error)
         self._metrics_port = server.server_port
         self._stack.callback(server.shutdown)
+
+    def _start_traces(self) -> None:
+        finish = start_traces(self.service)
+        if finish is not None:
+            self._stack.push_async_callback(_for_at_most, _LAST_TRACES_SECONDS, finish)
 
 
 def collect_seldom() -> None:
@@ -209,10 +222,19 @@ def record_handler(
     """`handle` as a worker takes it: given the message of a record, its errors told apart."""
 
     async def handle_record(record: Record) -> Sequence[Record]:
-        with structlog.contextvars.bound_contextvars(key=record.key, topic=topic.name), classify_errors():
-            return await handle(decode(message, record))
+        with classify_errors():
+            event = decode(message, record)
+            with structlog.contextvars.bound_contextvars(campaign_id=topic.campaign_of(event)):
+                return await handle(event)
 
     return handle_record
+
+
+async def _for_at_most(seconds: float, work: Callable[[], None]) -> None:
+    """Wait for what blocks, in a thread that is left alone when it takes longer."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    await asyncio.to_thread(thread.join, seconds)
 
 
 def _refuse(message: object) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from duologue.runtime.address import is_loopback, try_address
+from duologue.runtime.calls import CallInterceptor
 from duologue.runtime.certificates import server_credentials
 from duologue.runtime.errors import ErrorInterceptor
 from duologue.runtime.settings import GrpcSettings
@@ -35,7 +36,9 @@ class Server:
         self._credentials = server_credentials(settings) if settings.tls else None
         asks = [TokenInterceptor(load_tokens(settings.token_file))] if settings.token_file else []
         knows = settings.tls or settings.token_file
-        self._calls = _server([*asks, ErrorInterceptor(stopping)], _AGES if knows else [])
+        self._methods = set(_methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"]))
+        counts = CallInterceptor(self._methods)
+        self._calls = _server([counts, *asks, ErrorInterceptor(stopping)], _AGES if knows else [])
         self._probes = _server([ErrorInterceptor(stopping)], []) if settings.health_port else None
         self._health = health.aio.HealthServicer()
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -44,6 +47,7 @@ class Server:
         """Answer the calls of a service; `descriptor` is the service's, for reflection."""
         register(servicer, self._calls)
         self._names.append(descriptor.full_name)
+        self._methods.update(_methods_of(descriptor))
 
     async def start(self) -> int:
         """The port; health is NOT_SERVING. Ends the process, or raises `WrongSetting`, where it can't listen."""
@@ -85,6 +89,10 @@ class Server:
             log.warning(
                 "whoever reaches this address may call (settings grpc.token_file or grpc.require_client_certificate)"
             )
+
+
+def _methods_of(descriptor: Any) -> Iterator[str]:
+    return (f"{descriptor.full_name}/{method.name}" for method in descriptor.methods)
 
 
 def _server(interceptors: list[grpc.aio.ServerInterceptor], options: list[tuple[str, Any]]) -> grpc.aio.Server:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -79,8 +80,12 @@ class Database:
                 await asyncio.sleep(pause)
 
     async def run(self, work: Callable[[Session], T]) -> T:
-        """What `work` returns, once its transaction is committed; rolled back when it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, work)
+        """What `work` returns, once its transaction is committed; rolled back when it raises.
+
+        It knows whose it is: what it logs and what it says on topics belongs to the same trace.
+        """
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self._transact, work)
 
     def connect_alone(self, settings: Mapping[str, int], answer_seconds: float) -> Connection:
         """A connection to PostgreSQL beside the pool, in autocommit, each statement to be answered within a time.

@@ -12,6 +12,7 @@ from sqlalchemy import Column as SqlColumn
 from sqlalchemy.orm import Session
 
 from duologue.bus import Bus, Record
+from duologue.bus.spans import sending
 from duologue.bus.waiting import set_within
 from duologue.store.database import Database
 from duologue.store.leader import Term
@@ -74,9 +75,9 @@ class Outbox:
         )
         if not rows or not term.holds:
             return False
-        await self._bus.publish(
-            [Record(row.topic, row.key, row.value, json.loads(row.headers), row.not_before) for row in rows]
-        )
+        records = [Record(row.topic, row.key, row.value, json.loads(row.headers), row.not_before) for row in rows]
+        with sending(records):
+            await self._bus.publish(records)
         relayed = [row.id for row in rows]
         await self._database.run(lambda session: session.execute(delete(table).where(table.c.id.in_(relayed))))
         return len(rows) == _BATCH

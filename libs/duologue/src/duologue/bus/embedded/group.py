@@ -7,11 +7,11 @@ import json
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from duologue.bus.backlog import Backlog
-from duologue.bus.embedded.log import SqliteLog, append, ensure_topic, read_from
+from duologue.bus.embedded.log import SqliteLog, append, end_of, ensure_topic, read_from
 from duologue.bus.record import Delivery, LeaseLost, Record
 from duologue.bus.waiting import set_within
 
@@ -81,6 +81,9 @@ class EmbeddedSubscription:
             if held.revoked and not held.in_flight:
                 await self._heartbeat()  # hand it over now rather than at the next beat
 
+    async def lag(self) -> Mapping[str, int]:
+        return await self._log.read(self._behind)
+
     async def close(self) -> None:
         if self._closed:
             return
@@ -122,6 +125,16 @@ class EmbeddedSubscription:
             held = self._held[place]
             if not held.revoked and wanted > 0:
                 wanted -= _read_on(connection, place, held, wanted, now)
+
+    def _behind(self, connection: sqlite3.Connection) -> dict[str, int]:
+        behind = dict.fromkeys(self._topics, 0)
+        for topic, partition in self._held:
+            (committed,) = connection.execute(
+                "SELECT committed FROM cursor WHERE grp = ? AND topic = ? AND partition = ?",
+                (self._group, topic, partition),
+            ).fetchone()
+            behind[topic] += end_of(connection, topic, partition) - committed
+        return behind
 
     def _finish(self, connection: sqlite3.Connection, delivery: Delivery, outputs: Sequence[Record]) -> None:
         place = (self._group, delivery.record.topic, delivery.partition)

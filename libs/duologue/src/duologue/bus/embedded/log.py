@@ -205,7 +205,7 @@ def append(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
         partition = zlib.crc32(record.key.encode()) % ensure_topic(connection, record.topic)
         place = (record.topic, partition)
         if place not in following:
-            following[place] = _end(connection, record.topic, partition)
+            following[place] = end_of(connection, record.topic, partition)
         headers = json.dumps(record.headers, separators=(",", ":"))
         offset = following[place]
         rows.append((*place, offset, record.key, record.value, headers, record.not_before, now))
@@ -222,7 +222,8 @@ def ensure_topic(connection: sqlite3.Connection, topic: str) -> int:
     return int(row[0])
 
 
-def _end(connection: sqlite3.Connection, topic: str, partition: int) -> int:
+def end_of(connection: sqlite3.Connection, topic: str, partition: int) -> int:
+    """The offset behind the last record of a partition."""
     row = connection.execute(
         'SELECT max("offset") FROM message WHERE topic = ? AND partition = ?', (topic, partition)
     ).fetchone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -67,6 +67,7 @@ class KafkaSubscription:
         handover_seconds: float,
     ) -> None:
         self._group = group
+        self._topics = topics
         self._transactions = transactions
         self._handover_seconds = handover_seconds
         self._held: dict[Place, _Partition] = {}
@@ -98,6 +99,13 @@ class KafkaSubscription:
         if held is not None and held.generation == delivery.generation:
             held.in_flight.discard(delivery.offset)
             self._look_again()
+
+    async def lag(self) -> Mapping[str, int]:
+        behind = dict.fromkeys(self._topics, 0)
+        for place, held in self._held.items():
+            if (end := self._poller.end_of(place)) is not None:
+                behind[place[0]] += max(end - held.progress.committed, 0)
+        return behind
 
     async def close(self) -> None:
         if self._closed:

@@ -27,6 +27,8 @@ Place = tuple[str, int]
 _POLL_SECONDS = 0.1
 _MOST_AT_ONCE = 500
 _ANSWER_MS = 5000
+# Between two looks at where the partitions end.
+_LOOK_SECONDS = 5.0
 # A consumer that can't poll for so long is at its end.
 _PATIENCE_SECONDS = 30.0
 
@@ -91,6 +93,8 @@ class Poller:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: frozenset[Place] = frozenset()
         self._settled: Mapping[Place, int] = {}
+        self._ends: Mapping[TopicPartition, int] = {}
+        self._look_at = 0.0
         self._polled_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kafka-poll-{group}", daemon=True)
@@ -120,6 +124,10 @@ class Poller:
         found = self._consumer.committed(TopicPartition(*place), metadata=True, timeout_ms=_ANSWER_MS)
         return None if found is None else Committed(found.offset, found.metadata)
 
+    def end_of(self, place: Place) -> int | None:
+        """The offset behind the last record that may be read, as of some seconds ago; None where it is not known."""
+        return self._ends.get(TopicPartition(*place))
+
     async def close(self) -> None:
         """Leave the group."""
         self._stopping.set()
@@ -140,6 +148,7 @@ class Poller:
         self._take_what_is_assigned()
         self._apply_pauses()
         self._commit_settled()
+        self._look_at_ends()
         before = frozenset(self._held)
         try:
             consumed = self._consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000), max_records=_MOST_AT_ONCE)
@@ -263,6 +272,17 @@ class Poller:
             else:
                 self._tell(self._holder.settled, place, position, self._member)
         self._settled = {}
+
+    def _look_at_ends(self) -> None:
+        """The fetches of what is paused, as while models are slow, would not tell."""
+        now = time.monotonic()
+        if now < self._look_at or not self._held:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        try:
+            self._ends = self._consumer.end_offsets(list(self._held), timeout_ms=_ANSWER_MS)
+        except KafkaError as error:  # another time
+            log.debug("ends not known", group=self._group, reason=str(error))
 
     def _begin_with(self, partitions: Collection[TopicPartition]) -> None:
         with self._lock:
