@@ -14,6 +14,8 @@ from tests.support.requirements import ROOT
 REQUIREMENTS = ROOT / "requirements"
 _PIN = re.compile(r"^([a-z0-9-]+)(?:\[[^]]*\])?==(\S+)", re.MULTILINE)
 _NAME = re.compile(r"^[\w-]+")
+# Extras of commands and processes that run elsewhere.
+_NOT_IN_IMAGES = {"calibrate", "job"}
 _TORCH = {"accelerate", "peft", "torch", "transformers", "trl"}
 
 
@@ -40,9 +42,10 @@ def test_an_image_holds_what_the_tests_ran_with_and_none_of_the_tests() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_holds_all_that_its_service_asks_for(service: str) -> None:
-    library = _project("libs/duologue")
-    asked = {*library["dependencies"], *library["optional-dependencies"]["tgi"]}
-    asked |= set(_project(f"services/{service}")["dependencies"])
+    asked: set[str] = set()
+    for project in (_project("libs/duologue"), _project(f"services/{service}")):
+        extras = project.get("optional-dependencies", {})
+        asked.update(project["dependencies"], *(extras[name] for name in extras if name not in _NOT_IN_IMAGES))
     wanted = {_name(requirement) for requirement in asked} - {"duologue"}
     assert wanted - names("services.txt") - _TORCH == set()
 
