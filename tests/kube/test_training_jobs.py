@@ -31,7 +31,7 @@ from tests.support.requirements import ROOT, require_ml
 from tests.support.training_jobs import desk_order
 from tests.support.training_process import install
 
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 IMAGE = "localhost/python:3.11"
 USER = 10001
 
@@ -183,11 +183,18 @@ def own_namespace() -> Iterator[Namespace]:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, own_namespace: Namespace) -> AsyncIterator[Place]:
+def folder(tmp_path: Path) -> Path:
+    """One that the pods' user may enter, with a store that it may write to."""
+    tmp_path.chmod(0o755)
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts").chmod(0o777)
-    bus = await open_bus(f"sqlite:///{tmp_path / 'bus.db'}")
-    yield Place(tmp_path, bus, own_namespace)
+    return tmp_path
+
+
+@pytest.fixture
+async def place(folder: Path, own_namespace: Namespace) -> AsyncIterator[Place]:
+    bus = await open_bus(f"sqlite:///{folder / 'bus.db'}")
+    yield Place(folder, bus, own_namespace)
     await bus.close()
     own_namespace.kubectl("delete", "jobs,resourcequotas", "--all", "--cascade=foreground", "--wait")
 
@@ -207,6 +214,7 @@ async def test_a_model_is_trained_in_a_pod_and_a_service_that_is_killed_meanwhil
     model = place.folder / "model"
     make = await asyncio.create_subprocess_exec(python, ROOT / "tests/support/tiny_llama.py", model)
     assert await make.wait() == 0
+    (model / "model.safetensors").chmod(0o644)  # which is written for its owner only
     template = place.template()
     await place.request(base_model=str(model), epochs=8)
     async with place.service(template):

@@ -215,11 +215,13 @@ class _JobRun:
         raise TrainingFailed(message, is_final=pod.status == UNUSABLE)
 
     async def _reason(self, pod: Pod | None) -> str:
-        """Why there is no pod, or it does not run: what a pod does not know of itself, Kubernetes has warned of."""
+        """Why there is no pod, or it does not run. Where Kubernetes names no cause it may have warned of one."""
+        if pod is not None and ": " in pod.waits_for:
+            return pod.waits_for
         warning = await self._watched.answered(lambda: self._cluster.warning(pod.name if pod else self._name))
         if pod is None:
             return warning or "no pod was made yet"
-        return pod.waits_for if not warning or warning in pod.waits_for else f"{pod.waits_for} ({warning})"
+        return f"{pod.waits_for} ({warning})" if warning else pod.waits_for
 
     async def _wait(self, job: Job, reason: str) -> None:
         """A Job that has waited for too long must not begin when nobody waits for it any more."""

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import structlog
 
-from duologue.bus import NotThereYet, Transient
+from duologue.bus import Transient
 from duologue.runtime import load_settings
 from duologue.runtime.failures import classify_errors
 from duologue.runtime.logs import configure_logs
@@ -33,7 +33,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_WAIT_FOR_ORDER_SECONDS = 60.0
+# Before anything is done: the pod looks in the wrong place, or as somebody who may not.
+_MISLED = (FileNotFoundError, PermissionError)
+_SOON_SECONDS = 60.0
 _KILLED = 128  # as shells say it: with the signal's number
 
 
@@ -46,7 +48,7 @@ class Pod:
 
     async def carry_out(self, place: str) -> int:
         """The exit status."""
-        order = TrainingOrder.from_json(await self._patiently(lambda: self._artifacts.read(place)))
+        order = TrainingOrder.from_json(await self._patiently(lambda: self._artifacts.read(place), _MISLED))
         adapter_id = order.request.adapter_id
         if await self._patiently(lambda: is_stored(self._artifacts, adapter_id)):
             return 0  # of an attempt whose pod was killed between its last write and its end
@@ -57,8 +59,11 @@ class Pod:
         await self._patiently(lambda: store_adapter(self._artifacts, order, result, work.out))
         return 0
 
-    async def _patiently(self, call: Callable[[], T]) -> T:
-        """What the artifact store answers; asked again while it does not: hours of a GPU may hang on it."""
+    async def _patiently(self, call: Callable[[], T], soon: tuple[type[Exception], ...] = ()) -> T:
+        """What the artifact store answers; asked again while it does not: hours of a GPU may hang on it.
+
+        Of the errors in `soon` waiting mends little: they are given a minute.
+        """
         retry = self._settings.bus.retry
         began, attempt = time.monotonic(), 1
         while True:
@@ -66,7 +71,7 @@ class Pod:
                 with classify_errors():
                     return await asyncio.to_thread(call)
             except Transient as error:
-                deadline = _WAIT_FOR_ORDER_SECONDS if isinstance(error, NotThereYet) else retry.deadline
+                deadline = _SOON_SECONDS if isinstance(error.__cause__, soon) else retry.deadline
                 pause = retry.delay(attempt, random.random())
                 if time.monotonic() + pause > began + deadline:
                     raise
@@ -93,9 +98,9 @@ async def _carry_out(place: str, settings: Settings) -> int:
     except UnreadableOrder as error:
         print(f"{place}: {error}", file=sys.stderr)
         return UNUSABLE
-    except NotThereYet as error:
-        print(f"{error}: is DUOLOGUE_ARTIFACTS__URL the one of the training service?", file=sys.stderr)
-        return UNUSABLE
+    except Transient as error:
+        print(f"artifact store: {error}: is it the training service's, and may this pod use it?", file=sys.stderr)
+        return UNUSABLE if isinstance(error.__cause__, _MISLED) else 1
 
 
 def main() -> int:
