@@ -17,20 +17,28 @@ SERVICES = ("campaign", "roleplay", "scoring", "filtering", "training")
 LABELS = {
     "attempt": "`first` or `again`",
     "code": "gRPC's status codes",
+    "currency": "the one of the settings",
+    "decision": "`kept` or `dropped`",
+    "end_reason": "how a dialogue can end: a few",
+    "filter": "the kinds of filters, and empty for what was kept",
     "group": "the services",
     "kind": "of tokens: `prompt` all that were read, `cached` those of them that the server says it had, `completion`"
     " those that were written",
+    "metric": "the scores of a dialogue: a few",
     "method": "the methods of our services and of health; what nobody offers is `unknown`",
     "model": "adapters that a process has been asked for since it started: one a round",
     "outcome": "a few words each: of a record `done`, `retried`, `dead`, `cancelled`, `lease_lost`; of a request to a"
     " model server `ok`, `unavailable`, `refused`; of an utterance that was asked for ahead `used`, `wasted`",
+    "part": "`client`, `agent`, `manager` or `judge`",
     "path": "the paths of a model server that are asked",
     "reason": "`no token` or `unknown token`",
     "role": "`campaign` or `filtering`",
     "server": "the URLs of the settings",
     "service": "the services",
+    "split": "`training` or `evaluation`",
     "topic": "the [topics](topics.md) and their retries",
     "version": "one",
+    "workflow": "the workflows that a team wrote down, by id",
 }
 # What the parts of the library count, and the services that have it. What a service counts itself is its own.
 _PARTS = {

@@ -45,7 +45,7 @@ COPY --from=service --chown=10001:10001 /own/var/lib/duologue /var/lib/duologue
 COPY --from=service /own/opt/duologue /opt/duologue
 WORKDIR /var/lib/duologue
 USER 10001:10001
-ENTRYPOINT ["/opt/duologue/bin/python", "-m", "duologue_training.job"]
+ENTRYPOINT ["/opt/duologue/bin/python", "-m", "duologue_training.pod"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG SOURCE=unknown

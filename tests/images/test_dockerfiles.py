@@ -38,7 +38,7 @@ def test_a_trainings_own_image_differs_in_what_it_holds_and_begins_with() -> Non
     service = body(dockerfile("training"))
     for ours, jobs in (
         ("services.txt", "ml.txt"),
-        ('"duologue_training"', '"duologue_training.job"'),
+        ('"duologue_training"', '"duologue_training.pod"'),
         ("duologue-training", "duologue-training-job"),
         (labels(dockerfile("training"))["description"], labels(JOB)["description"]),
     ):

@@ -19,7 +19,7 @@ from duologue_training.worker import TrainAdapter
 async def main() -> None:
     settings = load_settings(Settings)
     async with Runtime("training", settings) as runtime:
-        artifacts = ArtifactStore(settings.artifacts.url)
+        artifacts = await runtime.open(ArtifactStore(settings.artifacts.url, settings.artifacts.s3.options))
         trainer = await runtime.open(trainer_of(settings, artifacts))
         trainings, cancellations = Trainings(), Cancellations(runtime.bus)
         train = TrainAdapter(artifacts, trainer, trainings, settings, cancellations.until_cancelled)

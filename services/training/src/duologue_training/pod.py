@@ -44,7 +44,7 @@ class Pod:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._artifacts = ArtifactStore(settings.artifacts.url)
+        self._artifacts = ArtifactStore(settings.artifacts.url, settings.artifacts.s3.options)
 
     async def carry_out(self, place: str) -> int:
         """The exit status."""

@@ -41,7 +41,6 @@ class ChatModel:
                 completion = await replica.complete(request)
                 completion.seconds = time.perf_counter() - started
                 show_completion(span, completion)
-            replica.used(completion.usage)
             return completion
 
         return await self.server.ask(caller, ask)

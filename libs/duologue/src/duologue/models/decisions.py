@@ -100,7 +100,6 @@ class DecisionModel:
                 answers = await decide(replica)
                 usage = replace(answers.usage, seconds=time.perf_counter() - started)
                 show_usage(span, usage)
-            replica.used(usage)
             return Answers(answers.decisions, usage)
 
         return await self.server.ask(caller, ask)

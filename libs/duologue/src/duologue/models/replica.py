@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
-from prometheus_client import Counter
-
-from duologue.core.usage import Usage
 from duologue.models.backends.openai import OpenAIBackend
 from duologue.models.capabilities import Capabilities, probe
 from duologue.models.completion import ChatRequest, Completion
@@ -23,12 +20,6 @@ from duologue.models.load import watch_load
 from duologue.models.lora import LoadedAdapters
 from duologue.models.template import own_template
 from duologue.models.trust import Trust
-
-_TOKENS = Counter(
-    "duologue_model_tokens_total",
-    "Tokens of what model servers answered: read, of those found in the prefix cache where they tell it, and written.",
-    ("server", "kind"),
-)
 
 # A server that was not there is left alone for so long, twice as long each time, while another one is. Then one request
 # finds out whether it is back: more of them could all hang.
@@ -66,9 +57,6 @@ class Replica:
         loaded = LoadedAdapters(self.connection, endpoint.artifacts, clock) if endpoint.artifacts else None
         self._trust = Trust(url, expected, loaded, clock)
         self._clock = clock
-        self._read, self._cached, self._written = (
-            _TOKENS.labels(url, kind) for kind in ("prompt", "cached", "completion")
-        )
         self._known: tuple[Capabilities, Backend] | None = None
         self._asking = asyncio.Lock()
         self._unanswered: ModelUnavailable | None = None  # the last time that nobody said what it is
@@ -131,13 +119,6 @@ class Replica:
         """Have the server show that it serves an adapter. Raises `WrongAdapter` if it does not."""
         capabilities, backend = self._known or await self._ask()
         await self._trust.look(model, capabilities, backend.complete)
-
-    def used(self, usage: Usage) -> None:
-        """What an answer took."""
-        self._read.inc(usage.prompt_tokens)
-        if usage.cached_tokens:
-            self._cached.inc(usage.cached_tokens)
-        self._written.inc(usage.completion_tokens)
 
     def answered(self) -> None:
         self._losses = 0
