@@ -94,6 +94,14 @@ class Kafka(Group):
     topics: Topics = Topics()
 
 
+class S3(Group):
+    """A store that speaks S3 and is not AWS's, such as MinIO or Ceph."""
+
+    endpoint_url: Annotated[str, Field(pattern=r"^(https?://[^\s@]+)?$")] = Field("", description="Empty: AWS.")
+    region: str = Field("", description="Empty: as the environment says.")
+    path_style: bool = Field(False, description="Buckets as a folder of the URL instead of a host of their own.")
+
+
 class Artifacts(Group):
     """Where workflows, datasets and adapters lie. Every service sees the same."""
 
@@ -102,6 +110,7 @@ class Artifacts(Group):
         pattern=r"^(((s3|gs|gcs|abfs)://|/)[^\s@]*)?$",
         description="s3://bucket/prefix, gs://bucket/prefix, or with `existingClaim` a folder. Required.",
     )
+    s3: S3 = S3()
     existing_claim: Name = Field(
         "", description="A claim that many pods can write (ReadWriteMany), mounted where `url` says."
     )

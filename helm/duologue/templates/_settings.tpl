@@ -18,6 +18,10 @@ the chart sets itself over it. */}}
 {{- $_ := set $ours "judge" (include "duologue.endpoint" (dict "root" .root "part" "judge") | fromYaml) -}}
 {{- else if eq .name "training" -}}
 {{- $_ := set $ours "work" "/work" -}}
+{{- if not .root.Values.artifacts.existingClaim -}}
+{{- /* Merged weights are for servers that read the store as a folder. */ -}}
+{{- $_ := set $ours "merge" false -}}
+{{- end -}}
 {{- $_ := set $ours "job" (dict "template" "/etc/duologue/job/job.yaml" "namespace" .root.Release.Namespace) -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite (deepCopy $service.settings) $ours) -}}
@@ -66,6 +70,10 @@ log:
 drain_seconds: {{ sub $service.graceSeconds 5 }}
 artifacts:
   url: {{ .root.Values.artifacts.url }}
+  s3:
+    endpoint_url: {{ .root.Values.artifacts.s3.endpointUrl | quote }}
+    region: {{ .root.Values.artifacts.s3.region | quote }}
+    path_style: {{ .root.Values.artifacts.s3.pathStyle }}
 {{- end -}}
 
 {{- define "duologue.campaignSettings" -}}

@@ -27,6 +27,17 @@ spec:
           {{- include "duologue.containerSecurity" . | nindent 10 }}
           env:
             - {name: DUOLOGUE_ARTIFACTS__URL, value: {{ .Values.artifacts.url | quote }}}
+            {{- with .Values.artifacts.s3 }}
+            {{- if .endpointUrl }}
+            - {name: DUOLOGUE_ARTIFACTS__S3__ENDPOINT_URL, value: {{ .endpointUrl | quote }}}
+            {{- end }}
+            {{- if .region }}
+            - {name: DUOLOGUE_ARTIFACTS__S3__REGION, value: {{ .region | quote }}}
+            {{- end }}
+            {{- if .pathStyle }}
+            - {name: DUOLOGUE_ARTIFACTS__S3__PATH_STYLE, value: "true"}
+            {{- end }}
+            {{- end }}
             - {name: DUOLOGUE_WORK, value: /work/training}
             - {name: DUOLOGUE_LOG__FORMAT, value: json}
             # Libraries keep their caches below it: the root is read-only.
