@@ -166,7 +166,7 @@ async def test_a_campaign_that_the_service_paused_is_told_of_and_one_that_a_pers
     await scraped.look()
     assert scraped.value("campaigns", state="paused") == 2
     assert scraped.value("campaigns_paused_by_service", agent="stuck") == 1
-    assert scraped.value("campaigns_paused_by_service", agent="calm") is None
+    assert scraped.value("campaigns_paused_by_service", agent="calm") == 0
 
 
 async def test_of_a_budget_the_share_that_is_nearest_to_its_end_is_told(plane: ControlPlane, scraped: Scraped) -> None:

@@ -178,6 +178,10 @@ class Standing(Collector):
 
     def _of_agent(self, session: Session, newest: CampaignRow) -> Iterator[Sample]:
         agent = newest.name
+        paused = select(func.count()).where(
+            CampaignRow.name == agent, CampaignRow.state == PAUSED, CampaignRow.reason != ""
+        )
+        yield "duologue_campaigns_paused_by_service", (agent,), session.scalar(paused) or 0
         cost = self._prices.cost((account, usage) for _, account, usage in expenses_of(session, newest.id))
         if cost is not None and cost.HasField("amount"):
             yield "duologue_campaign_cost", (agent, cost.currency), cost.amount
@@ -200,9 +204,6 @@ def _states(session: Session) -> Iterator[Sample]:
     counts = {row[0]: row[1] for row in session.execute(query)}
     for state in _STATES:
         yield "duologue_campaigns", (state,), counts.get(state, 0)
-    paused = select(CampaignRow.name, func.count()).where(CampaignRow.state == PAUSED, CampaignRow.reason != "")
-    for agent, count in session.execute(paused.group_by(CampaignRow.name)):
-        yield "duologue_campaigns_paused_by_service", (agent,), count
 
 
 def _phases(running: Sequence[CampaignRow]) -> Iterator[Sample]:
