@@ -9,13 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
+
+from duologue_campaign.standing import FAMILIES as STANDING
 
 SERVICES = ("campaign", "roleplay", "scoring", "filtering", "training")
 
 # Whatever a label is, it must not grow with what the services do: what each is bounded by stands here.
 LABELS = {
+    "adapter": "those that answer and the canaries of these agents: one of each an agent at a time",
+    "agent": "the 50 whose campaigns are the newest",
     "attempt": "`first` or `again`",
+    "bound": "`low`, `value`, `high`",
     "code": "gRPC's status codes",
     "currency": "the one of the settings",
     "decision": "`kept` or `dropped`",
@@ -31,12 +37,16 @@ LABELS = {
     " model server `ok`, `unavailable`, `refused`; of an utterance that was asked for ahead `used`, `wasted`",
     "part": "`client`, `agent`, `manager` or `judge`",
     "path": "the paths of a model server that are asked",
+    "phase": "`generating`, `sealing`, `training`, `evaluating`",
     "reason": "`no token` or `unknown token`",
     "role": "`campaign` or `filtering`",
+    "round": "`latest` or `before`",
     "server": "the URLs of the settings",
     "service": "the services",
     "split": "`training` or `evaluation`",
+    "state": "`running`, `paused`, `completed`, `failed`, `cancelled`",
     "topic": "the [topics](topics.md) and their retries",
+    "verdict": "`released` or `refused`",
     "version": "one",
     "workflow": "the workflows that a team wrote down, by id",
 }
@@ -85,6 +95,7 @@ def described() -> list[Described]:
     importlib.import_module("duologue.bus.kafka.bus")  # which only a bus on Kafka needs
     modules = sorted((name, module) for name, module in sys.modules.items() if name.startswith("duologue"))
     found = [_describe(name, metric) for name, module in modules for metric in _made_by(module)]
+    found += [_read_from_the_database(name, *family) for name, family in STANDING.items()]
     return sorted(found, key=lambda metric: (metric.part not in _PARTS, metric.part, metric.name))
 
 
@@ -113,6 +124,10 @@ def _table(metrics: list[Described]) -> Iterator[str]:
 def _made_by(module: Any) -> list[MetricWrapperBase]:
     metrics = [value for value in vars(module).values() if isinstance(value, MetricWrapperBase)]
     return [metric for metric in metrics if not metric._labelvalues]  # else it is one value of a metric
+
+
+def _read_from_the_database(name: str, kind: type[Metric], text: str, labels: tuple[str, ...]) -> Described:
+    return Described(name, kind(name, text).type, labels, text, (), "campaign", ("campaign",))
 
 
 def _describe(module: str, metric: MetricWrapperBase) -> Described:

@@ -136,20 +136,29 @@ class Release:
     @contextmanager
     def reached(self) -> Iterator[Mapping[str, str]]:
         """The environment of a command that reaches the control plane, as NOTES.txt says."""
-        (port,) = free_ports(1)
-        target = f"svc/{self.fullname}-campaign"
-        forward = subprocess.Popen(
-            ["kubectl", "--namespace", self.namespace.name, "port-forward", target, f"{port}:7401"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        environment = {**os.environ, "DUOLOGUE_ADDRESS": f"127.0.0.1:{port}"}
+        forward, environment = soon(self._forwarded, "the control plane answers", 180)
         try:
-            soon(lambda: duologue(environment, "campaign", "list", "--json").returncode == 0, "it answers", 30)
             yield environment
         finally:
             forward.terminate()
             forward.wait()
+
+    def _forwarded(self) -> tuple[subprocess.Popen[bytes], Mapping[str, str]] | None:
+        """A forwarded port that answers. It is one pod's, and answers no more once that is gone."""
+        (port,) = free_ports(1)
+        target = f"svc/{self.fullname}-campaign"
+        forward = subprocess.Popen(
+            ["kubectl", "--namespace", self.namespace.name, "port-forward", target, f"{port}:7401"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert forward.stdout is not None
+        environment = {**os.environ, "DUOLOGUE_ADDRESS": f"127.0.0.1:{port}"}
+        if forward.stdout.readline() and duologue(environment, "campaign", "list", "--json").returncode == 0:
+            return forward, environment
+        forward.terminate()
+        forward.wait()
+        return None
 
     @property
     def fullname(self) -> str:

@@ -46,7 +46,7 @@ _MOST_AGENTS = 50
 _STATES = (RUNNING, PAUSED, COMPLETED, FAILED, CANCELLED)
 _PHASES = (GENERATING, SEALING, TRAINING, EVALUATING)
 
-_FAMILIES: dict[str, tuple[type[GaugeMetricFamily] | type[CounterMetricFamily], str, tuple[str, ...]]] = {
+FAMILIES: dict[str, tuple[type[GaugeMetricFamily] | type[CounterMetricFamily], str, tuple[str, ...]]] = {
     "duologue_campaigns": (GaugeMetricFamily, "Campaigns, by their state.", ("state",)),
     "duologue_campaigns_running": (GaugeMetricFamily, "Running campaigns, by the phase of their round.", ("phase",)),
     "duologue_campaigns_paused_by_service": (
@@ -196,7 +196,7 @@ class Standing(Collector):
 
 
 def _families() -> Mapping[str, GaugeMetricFamily | CounterMetricFamily]:
-    return {name: kind(name, text, labels=labels) for name, (kind, text, labels) in _FAMILIES.items()}
+    return {name: kind(name, text, labels=labels) for name, (kind, text, labels) in FAMILIES.items()}
 
 
 def _states(session: Session) -> Iterator[Sample]:
