@@ -70,8 +70,8 @@ def _condition(pod: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def test_helm_test_asks_the_control_plane(release: Release) -> None:
-    done = release.helm("test", "--logs")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = release.helm("test")
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}{release.namespace.logs('test')}"
 
 
 def test_a_campaign_loses_no_dialogue_while_the_release_is_upgraded_rolled_back_and_loses_pods(
@@ -99,6 +99,7 @@ def test_uninstall_leaves_nothing_behind(beside: Beside, tmp_path: Path) -> None
     gone = Release.prepared("gone", namespace, beside, tmp_path)
     before = kinds_in(namespace)
     gone.install()
+    assert gone.helm("test").returncode == 0
     gone.helm("uninstall", "--wait")
     soon(lambda: not namespace.get("pods"), "the pods are gone", 120)
     assert kinds_in(namespace) == before
