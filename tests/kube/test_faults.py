@@ -67,9 +67,10 @@ def test_a_model_server_that_is_not_there_stops_nothing_for_good(
 ) -> None:
     away = f"http://{require_cluster()}:9"
     other.install("--set", f"models.client.url={away}")
-    spec = write_spec(tmp_path, "waits", dialogues=2, evaluation={"dialogues": 1})
+    spec = write_spec(tmp_path, "waits", dialogues=2, evaluation={"dialogues": 2})
     with other.reached() as environment:
         created = duologue(environment, "campaign", "create", spec, "--json")
+        assert created.returncode == 0, created.stderr
         campaign_id = json.loads(created.stdout)["id"]
     mine = "app.kubernetes.io/instance=other,app.kubernetes.io/component=roleplay"
 
