@@ -8,12 +8,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from duologue.models import Caller, Endpoint, ModelRefused, ModelServer, ModelUnavailable
 from duologue.models.completion import NOBODY
 from duologue.models.replica import Replica
 from tests.support.eventually import eventually
-from tests.support.model_fault_proxy import Hang, ModelFaultProxy
+from tests.support.model_fault_proxy import Hang, ModelFaultProxy, Reset
 from tests.support.model_server import CHAT, Answered, ScriptedModelServer, overloaded
 
 BODY = {"model": "scripted", "messages": [{"role": "user", "content": "Hello."}]}
@@ -122,6 +123,21 @@ async def test_of_a_server_that_was_away_one_request_finds_out_whether_it_is_bac
         struck = mine.struck
         await asyncio.gather(*(ask(models, "d") for _ in range(20)))
         assert mine.struck == struck + 1
+
+
+async def test_the_log_says_once_that_a_server_is_away_and_once_that_it_is_back(
+    proxies: list[ModelFaultProxy],
+) -> None:
+    (mine, *_) = proxies
+    async with models_at(mine, patience_seconds=1.0) as models:
+        mine.fault = Reset()
+        with capture_logs() as logs:
+            outcomes = await asyncio.gather(*(ask(models) for _ in range(5)), return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {ModelUnavailable}
+            mine.fault = None
+            await ask(models)
+            await ask(models)
+    assert [(entry["log_level"], entry["server"]) for entry in logs] == [("warning", mine.url), ("info", mine.url)]
 
 
 async def test_a_request_that_fails_everywhere_pauses_between_its_rounds(

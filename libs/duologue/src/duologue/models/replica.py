@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
+import structlog
+
 from duologue.models.backends.openai import OpenAIBackend
 from duologue.models.capabilities import Capabilities, probe
 from duologue.models.completion import ChatRequest, Completion
@@ -20,6 +22,8 @@ from duologue.models.load import watch_load
 from duologue.models.lora import LoadedAdapters
 from duologue.models.template import own_template
 from duologue.models.trust import Trust
+
+log = structlog.get_logger(__name__)
 
 # A server that was not there is left alone for so long, twice as long each time, while another one is. Then one request
 # finds out whether it is back: more of them could all hang.
@@ -121,6 +125,8 @@ class Replica:
         await self._trust.look(model, capabilities, backend.complete)
 
     def answered(self) -> None:
+        if self._losses:
+            log.info("model server answers again", server=self.url)
         self._losses = 0
 
     def lost(self, error: ModelUnavailable) -> None:
@@ -129,6 +135,8 @@ class Replica:
             self._known = None
             self.has_systemone = None
             self._trust.forget()
+        if not self._losses:  # once, not for every request that waits for it
+            log.warning("model server does not answer", server=self.url, reason=str(error))
         pause = min(_REST_SECONDS * 2.0**self._losses, _LONGEST_REST_SECONDS)
         self._rests_until = self._clock() + max(pause, min(error.retry_after, LONGEST_CLOSURE_SECONDS))
         self._losses = min(self._losses + 1, 10)
