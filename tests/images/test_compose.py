@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.promtool import require_promtool
+from tests.support.prometheus import require_promtool
 
 from duologue.runtime import load_settings
 from duologue.runtime.settings import _variables
