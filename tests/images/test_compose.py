@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.prometheus import require_promtool
 
 from duologue.runtime import load_settings
 from duologue.runtime.settings import _variables
 from tests.support.images import SERVICES, distribution
+from tests.support.prometheus import require_promtool
 from tests.support.requirements import ROOT
 from tests.support.service_process import service_process
 
