@@ -40,7 +40,7 @@ from duologue_roleplay.self_talk import SelfTalk
 from duologue_roleplay.worker import PlayDialogue
 from duologue_scoring.scorer import Scorer
 from duologue_scoring.worker import ScoreDialogue
-from duologue_training.folder import WorkFolder
+from duologue_training.local import ChildTrainer
 from duologue_training.settings import Settings as TrainingSettings
 from duologue_training.trainings import Trainings
 from duologue_training.worker import TrainAdapter
@@ -187,12 +187,17 @@ async def test_dialogues_to_filter_and_what_was_taken_of_them_can_be_sealed(
     await database.close()
 
 
+async def never_cancelled(campaign_id: str) -> None:
+    await asyncio.Event().wait()
+
+
 async def test_requests_for_trainings(
     tmp_path: Path, bus: EmbeddedBus, artifacts: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imitation = install(tmp_path, "trains")
     monkeypatch.setenv("PYTHONPATH", str(imitation))
-    train = TrainAdapter(artifacts, WorkFolder(tmp_path / "work"), Trainings(), TrainingSettings())
+    settings = TrainingSettings(work=str(tmp_path / "work"))
+    train = TrainAdapter(artifacts, ChildTrainer(artifacts, settings), Trainings(), settings, never_cancelled)
     consumer = Consumer(TRAINING_REQUESTED, "training", train.handle, concurrency=1)
     sound = [order(artifacts, "desk-r1"), order(artifacts, "desk-r2")]
     await barrage(bus, [consumer], sound)
